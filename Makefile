@@ -1,0 +1,40 @@
+# `make demo` runs the benchmark on phantoms, `make test` the tests.  Each sets itself up in .venv first.
+PYTHON ?= python3
+CORES ?= 2
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: demo test lint format schema clean
+
+demo: .venv/installed
+	snakemake --cores $(CORES) --resources gpu=0 --configfile demo/config.yaml
+	snakemake --cores 1 --configfile demo/config.yaml --report results/demo/report.zip --quiet
+	@python workflow_scripts/banner.py --results results/demo --report results/demo/report.zip
+
+test: .venv/installed
+	pytest -q
+
+lint: .venv/installed
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile rules
+	snakemake --lint
+
+format: .venv/installed
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile rules
+
+schema: .venv/installed
+	python workflow_scripts/write_schema.py
+
+# pip is quiet but for errors; the first set-up takes a few minutes
+.venv/installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit("uadbench needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
+	@echo "Setting up .venv with $(PYTHON): about 180 packages, a few minutes ..."
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@touch $@
+
+clean:
+	rm -rf results/demo .venv

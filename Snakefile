@@ -1,0 +1,47 @@
+# uadbench: from raw archives to the paper's tables.  Read rules/common.smk for how paths and settings are made.
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
+
+
+configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/acquire.smk"
+include: "rules/preprocess.smk"
+include: "rules/train.smk"
+include: "rules/reconstruct.smk"
+include: "rules/score.smk"
+include: "rules/report.smk"
+
+
+for baseline in sorted(Path(workflow.basedir).glob("rules/baselines/*.smk")):
+
+    include: str(baseline)
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        final_results(),
+
+
+onstart:
+    print(start_banner(), file=sys.stderr)
+
+
+onsuccess:
+    print(success_banner(), file=sys.stderr)
+
+
+onerror:
+    print(failure_banner(), file=sys.stderr)

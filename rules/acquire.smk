@@ -1,0 +1,107 @@
+# Raw data: generated phantoms, or the archives that the data sets' owners give out.
+
+
+rule phantom:
+    output:
+        table=f"{RESULTS}/acquired/{{cohort}}.tsv",
+    log:
+        f"{RESULTS}/logs/phantom/{{cohort}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/phantom/{{cohort}}.tsv"
+    wildcard_constraints:
+        cohort="|".join(PHANTOMS) or "none",
+    priority: 20
+    conda:
+        "../envs/preprocess.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        adapter=lambda wc: COHORTS[wc.cohort].adapter,
+        subjects=lambda wc: COHORTS[wc.cohort].subjects,
+        seed=CONFIG.phantom.seed,
+        voxel_mm=CONFIG.phantom.voxel_mm,
+        folder=lambda wc: raw_folder(wc.cohort),
+        version=module_version("cohorts/phantom/__init__.py"),
+    shell:
+        "(python workflow_scripts/make_phantoms.py --cohort {params.adapter} --folder {params.folder}"
+        " --subjects {params.subjects} --seed {params.seed} --voxel-mm {params.voxel_mm} &&"
+        " python workflow_scripts/acquire.py --cohort {wildcards.cohort} --adapter {params.adapter}"
+        " --folder {params.folder} --table {output.table}) 2>&1 | tee {log}"
+
+
+rule acquire:
+    output:
+        table=f"{RESULTS}/acquired/{{cohort}}.tsv",
+    log:
+        f"{RESULTS}/logs/acquire/{{cohort}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/acquire/{{cohort}}.tsv"
+    wildcard_constraints:
+        cohort="|".join(ARCHIVES) or "none",
+    localrule: True
+    conda:
+        "../envs/preprocess.yaml"
+    params:
+        adapter=lambda wc: COHORTS[wc.cohort].adapter,
+        folder=lambda wc: raw_folder(wc.cohort),
+    shell:
+        "python workflow_scripts/acquire.py --cohort {wildcards.cohort} --adapter {params.adapter}"
+        " --folder {params.folder} --table {output.table} 2>&1 | tee {log}"
+
+
+rule ingest:
+    input:
+        acquired=f"{RESULTS}/acquired/{{cohort}}.tsv",
+    output:
+        table=f"{RESULTS}/cohorts/{{cohort}}.tsv",
+    log:
+        f"{RESULTS}/logs/ingest/{{cohort}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/ingest/{{cohort}}.tsv"
+    priority: 20
+    conda:
+        "../envs/preprocess.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=lambda wc, attempt: 240 * attempt,
+    params:
+        settings=lambda wc: settings_file(
+            "ingest", wc.cohort, cohort=cohort_settings(wc.cohort)
+        ),
+        folder=lambda wc: raw_folder(wc.cohort),
+        unpacked=lambda wc: unpacked_folder(wc.cohort),
+    shell:
+        "python workflow_scripts/ingest.py --settings {params.settings} --raw {params.folder}"
+        " --unpacked {params.unpacked} --table {output.table} 2>&1 | tee {log}"
+
+
+rule splits:
+    input:
+        cohort=f"{RESULTS}/cohorts/{{cohort}}.tsv",
+    output:
+        table=f"{RESULTS}/splits/{{cohort}}.tsv",
+    log:
+        f"{RESULTS}/logs/splits/{{cohort}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/splits/{{cohort}}.tsv"
+    priority: 20
+    conda:
+        "../envs/preprocess.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=lambda wc: settings_file(
+            "splits",
+            wc.cohort,
+            name=wc.cohort,
+            cohort=cohort_settings(wc.cohort),
+            splits=section("splits"),
+            folds=CONFIG.folds,
+            seed=CONFIG.seed,
+        ),
+    shell:
+        "python workflow_scripts/split.py --settings {params.settings} --cohort {input.cohort}"
+        " --table {output.table} 2>&1 | tee {log}"

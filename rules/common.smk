@@ -1,0 +1,224 @@
+# What the rules share: the checked configuration, paths, and each job's settings file.
+#
+# A settings file holds the slice of the resolved configuration that one job reads (uad/recipe.py).  Its name
+# carries a hash of its content and is passed as a parameter, so Snakemake reruns exactly what a change concerns.
+from snakemake.exceptions import WorkflowError
+
+from uad.cohorts import ADAPTERS
+from uad.config import arm_settings, method_class, resolve
+from uad.errors import InputError
+from uad.recipe import module_version, write_settings
+
+try:
+    CONFIG = resolve(config)
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS = f"results/{CONFIG.run}"
+COHORTS = CONFIG.cohorts
+PHANTOMS = [name for name, cohort in COHORTS.items() if cohort.source == "phantom"]
+ARCHIVES = [name for name, cohort in COHORTS.items() if cohort.source == "archive"]
+METHODS = {arm: method_class(CONFIG, arm) for arm in CONFIG.arms}
+MODALITIES = [m for m in ("t1", "t2") if m in COHORTS[CONFIG.train_cohort].modalities]
+
+
+wildcard_constraints:
+    cohort="|".join(COHORTS),
+    arm="|".join(CONFIG.arms),
+    modality="|".join(MODALITIES),
+    fold=r"\d+",
+    shard=r"\d+",
+
+
+def settings_file(stage, job, /, **content):
+    """Path of a job's settings file; the content is plain types (see uad/recipe.py)."""
+    return write_settings(f"{RESULTS}/settings", stage, job, content)
+
+
+def section(name):
+    """One section of the resolved configuration as plain types."""
+    return getattr(CONFIG, name).model_dump(mode="json")
+
+
+def cohort_settings(cohort):
+    return COHORTS[cohort].model_dump(mode="json")
+
+
+def raw_folder(cohort):
+    if cohort in PHANTOMS:
+        return f"{RESULTS}/raw/{cohort}"
+    return COHORTS[cohort].raw or f"{CONFIG.data_dir}/raw/{cohort}"
+
+
+def unpacked_folder(cohort):
+    """Real data sets are unpacked once for all runs; phantoms belong to their run."""
+    parent = RESULTS if cohort in PHANTOMS else CONFIG.data_dir
+    return f"{parent}/unpacked/{cohort}"
+
+
+def shards(cohort):
+    scans = COHORTS[cohort].subjects * len(COHORTS[cohort].modalities)
+    return range(-(-scans // CONFIG.execution.shard_size))
+
+
+def cohorts_with(modality):
+    return [name for name, cohort in COHORTS.items() if modality in cohort.modalities]
+
+
+def folds_of(arm):
+    """Arms that learn nothing give the same result on every fold: one is enough."""
+    return range(CONFIG.folds if METHODS[arm].trains else 1)
+
+
+def store_files(cohort, modality):
+    return multiext(
+        f"{RESULTS}/store/{cohort}_{modality}",
+        ".images.npy",
+        ".masks.npy",
+        ".labels.npy",
+        ".tsv",
+    )
+
+
+def store_spacing_mm():
+    return CONFIG.preprocess.spacing_mm / CONFIG.pack.factor
+
+
+def per_score(pattern):
+    """A path pattern filled in for every (arm, modality, fold) of the run."""
+    return [
+        pattern.format(arm=arm, modality=modality, fold=fold)
+        for arm in CONFIG.arms
+        for modality in MODALITIES
+        for fold in folds_of(arm)
+    ]
+
+
+def scores():
+    return per_score(f"{RESULTS}/metrics/{{arm}}/{{modality}}/fold{{fold}}.parquet")
+
+
+def examples():
+    return per_score(f"{RESULTS}/examples/{{arm}}/{{modality}}/fold{{fold}}.npz")
+
+
+def arm_rows():
+    """The arms in display order, as the tables and figures want them."""
+    return [
+        {
+            "arm": name,
+            "method": arm.method,
+            "label": arm.label or name,
+            "paper_model": arm.paper.model if arm.paper else "",
+            "ssl": bool(arm.paper and arm.paper.ssl),
+            "control": METHODS[name].control,
+            "trains": METHODS[name].trains,
+            "postprocess": METHODS[name](
+                METHODS[name].Params(**arm_settings(CONFIG, name)["params"])
+            ).postprocess,
+            "reads_noise_levels": METHODS[name].reads_noise_levels,
+        }
+        for name, arm in CONFIG.arms.items()
+    ]
+
+
+def trained_model(wildcards):
+    if not METHODS[wildcards.arm].trains:
+        return []
+    return f"{RESULTS}/models/{wildcards.arm}/{wildcards.modality}/fold{wildcards.fold}/model.safetensors"
+
+
+def stores_of(wildcards):
+    return [
+        path
+        for name in cohorts_with(wildcards.modality)
+        for path in store_files(name, wildcards.modality)
+    ]
+
+
+def splits_of(wildcards):
+    return [
+        f"{RESULTS}/splits/{cohort}.tsv" for cohort in cohorts_with(wildcards.modality)
+    ]
+
+
+def backbone_file():
+    """The perceptual backbone, or nothing: then the LPIPS column says `not available`."""
+    weights = CONFIG.perceptual.weights
+    if weights == "phantom":
+        return f"{RESULTS}/backbone/tissue.safetensors"
+    return weights if weights and Path(weights).exists() else []
+
+
+def places(healthy):
+    """(cohort, modality) pairs of the healthy, or of the pathological cohorts, T2 first as in the paper."""
+    return [
+        [name, modality]
+        for modality in ("t2", "t1")
+        for name, cohort in COHORTS.items()
+        if modality in cohort.modalities and (name == CONFIG.train_cohort) == healthy
+    ]
+
+
+def figure_stems():
+    examples = [
+        f"fig4-{cohort}-{modality}"
+        for cohort, modality in [*places(True), *places(False)]
+    ]
+    noise_levels = (
+        ["fig5"] if any(m.reads_noise_levels for m in METHODS.values()) else []
+    )
+    return [*examples, *noise_levels, "overview"]
+
+
+def report_settings(stage):
+    return settings_file(
+        stage,
+        CONFIG.run,
+        run=CONFIG.run,
+        protocol=CONFIG.protocol,
+        phantom=bool(PHANTOMS),
+        arms=arm_rows(),
+        folds=CONFIG.folds,
+        healthy=places(True),
+        pathological=places(False),
+        single=CONFIG.inference.single,
+        tables=section("tables"),
+        seed=CONFIG.seed,
+    )
+
+
+def final_results():
+    tables = expand(
+        f"{RESULTS}/tables/table{{n}}.{{ext}}",
+        n=[2, 3],
+        ext=["csv", "md", "tex", "html"],
+    )
+    figures = expand(f"{RESULTS}/figures/{{stem}}.png", stem=figure_stems())
+    return [*tables, *figures, f"{RESULTS}/check.txt"]
+
+
+def start_banner():
+    arms, cohorts = ", ".join(CONFIG.arms), ", ".join(
+        f"{n} ({c.source})" for n, c in COHORTS.items()
+    )
+    return (
+        f"\nuadbench run '{CONFIG.run}', protocol '{CONFIG.protocol}', {CONFIG.folds} fold(s)\n"
+        f"  arms     {arms}\n  cohorts  {cohorts}\n  results  {RESULTS}/\n"
+    )
+
+
+def success_banner():
+    return (
+        f"\nuadbench run '{CONFIG.run}' is complete\n"
+        f"  table    {RESULTS}/tables/table3.md  (long form: table3.csv; reconstruction quality: table2.md)\n"
+        f"  pictures {RESULTS}/figures/\n"
+        f"  logs     {RESULTS}/logs/<rule>/, benchmarks {RESULTS}/benchmarks/\n"
+    )
+
+
+def failure_banner():
+    return (
+        f"\nuadbench run '{CONFIG.run}' stopped; finished work is kept and the same command continues.\n"
+        f"  The failed rule is named above; its log is in {RESULTS}/logs/<rule>/.\n"
+    )

@@ -1,0 +1,104 @@
+# Preprocessing per shard of a cohort (paper_spec 2 and 3): skull strip, register, bias field, crop; then pack.
+
+
+rule skull_strip:
+    input:
+        cohort=f"{RESULTS}/cohorts/{{cohort}}.tsv",
+    output:
+        table=f"{RESULTS}/skull_stripped/{{cohort}}/shard-{{shard}}.tsv",
+    log:
+        f"{RESULTS}/logs/skull_strip/{{cohort}}-{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/skull_strip/{{cohort}}-{{shard}}.tsv"
+    priority: 10
+    conda:
+        "../envs/preprocess.yaml"
+    threads: CONFIG.execution.preprocess_threads
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=lambda wc, attempt: 120 * attempt,
+    params:
+        settings=lambda wc: settings_file(
+            "skull_strip",
+            wc.cohort,
+            cohort=cohort_settings(wc.cohort),
+            preprocess=section("preprocess"),
+            seed=CONFIG.seed,
+        ),
+        shards=lambda wc: len(shards(wc.cohort)),
+    shell:
+        "python workflow_scripts/skull_strip.py --settings {params.settings} --cohort {input.cohort}"
+        " --shard {wildcards.shard} --shards {params.shards} --threads {threads} --table {output.table}"
+        " 2>&1 | tee {log}"
+
+
+rule register:
+    input:
+        stripped=f"{RESULTS}/skull_stripped/{{cohort}}/shard-{{shard}}.tsv",
+        cohort=f"{RESULTS}/cohorts/{{cohort}}.tsv",
+    output:
+        table=f"{RESULTS}/preprocessed/{{cohort}}/shard-{{shard}}.tsv",
+    log:
+        f"{RESULTS}/logs/register/{{cohort}}-{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/register/{{cohort}}-{{shard}}.tsv"
+    priority: 10
+    conda:
+        "../envs/preprocess.yaml"
+    threads: CONFIG.execution.preprocess_threads
+    resources:
+        mem_mb=lambda wc, threads: 2000 + 1000 * threads,
+        runtime=lambda wc, attempt: 120 * attempt,
+    params:
+        settings=lambda wc: settings_file(
+            "register",
+            wc.cohort,
+            cohort=cohort_settings(wc.cohort),
+            preprocess=section("preprocess"),
+            data_dir=CONFIG.data_dir,
+            seed=CONFIG.seed,
+        ),
+    shell:
+        "python workflow_scripts/register.py --settings {params.settings} --stripped {input.stripped}"
+        " --cohort {input.cohort} --workers {threads} --table {output.table} 2>&1 | tee {log}"
+
+
+rule pack:
+    input:
+        shards=lambda wc: expand(
+            f"{RESULTS}/preprocessed/{wc.cohort}/shard-{{shard}}.tsv",
+            shard=shards(wc.cohort),
+        ),
+        cohort=f"{RESULTS}/cohorts/{{cohort}}.tsv",
+    output:
+        multiext(
+            f"{RESULTS}/store/{{cohort}}_{{modality}}",
+            ".images.npy",
+            ".masks.npy",
+            ".labels.npy",
+            ".tsv",
+        ),
+    log:
+        f"{RESULTS}/logs/pack/{{cohort}}_{{modality}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/pack/{{cohort}}_{{modality}}.tsv"
+    priority: 10
+    conda:
+        "../envs/preprocess.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=lambda wc, attempt: 120 * attempt,
+    params:
+        settings=lambda wc: settings_file(
+            "pack",
+            f"{wc.cohort}-{wc.modality}",
+            cohort=cohort_settings(wc.cohort),
+            modality=wc.modality,
+            pack=section("pack"),
+            spacing_mm=CONFIG.preprocess.spacing_mm,
+        ),
+        store=lambda wc: f"{RESULTS}/store/{wc.cohort}_{wc.modality}",
+    shell:
+        "python workflow_scripts/pack.py --settings {params.settings} --cohort {input.cohort}"
+        " --store {params.store} --shards {input.shards} 2>&1 | tee {log}"

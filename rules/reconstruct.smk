@@ -1,0 +1,44 @@
+# Reconstructions (or anomaly maps) of every cohort at every noise level, cached for scoring.
+
+
+rule reconstruct:
+    input:
+        model=trained_model,
+        stores=stores_of,
+        splits=splits_of,
+    output:
+        table=f"{RESULTS}/reconstructions/{{arm}}/{{modality}}/fold{{fold}}/arrays.tsv",
+    log:
+        f"{RESULTS}/logs/reconstruct/{{arm}}-{{modality}}-fold{{fold}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/reconstruct/{{arm}}-{{modality}}-fold{{fold}}.tsv"
+    priority: 5
+    conda:
+        "../envs/train.yaml"
+    threads: CONFIG.execution.train_threads
+    resources:
+        gpu=lambda wc: int(METHODS[wc.arm].trains),
+        mem_mb=16000,
+        runtime=lambda wc, attempt: 120 * attempt,
+    params:
+        settings=lambda wc: settings_file(
+            "reconstruct",
+            f"{wc.arm}-{wc.modality}",
+            **{
+                key: value
+                for key, value in arm_settings(CONFIG, wc.arm).items()
+                if key != "train"
+            },
+            method_version=METHODS[wc.arm].RECIPE_VERSION,
+            modality=wc.modality,
+            cohorts=cohorts_with(wc.modality),
+            t_tests=(
+                CONFIG.inference.t_test if METHODS[wc.arm].reads_noise_levels else []
+            ),
+            seed=CONFIG.seed,
+        ),
+        model=lambda wc, input: f"--model {input.model}" if input.model else "",
+        results=lambda wc: RESULTS,
+    shell:
+        "python workflow_scripts/reconstruct.py --settings {params.settings} --results {params.results}"
+        " --fold {wildcards.fold} --threads {threads} {params.model} --table {output.table} 2>&1 | tee {log}"

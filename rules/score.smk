@@ -1,0 +1,77 @@
+# Scoring on CPU: post-processing, thresholds, metrics per volume (paper_spec 12 and 13).
+
+
+rule backbone:
+    output:
+        f"{RESULTS}/backbone/tissue.safetensors",
+    log:
+        f"{RESULTS}/logs/backbone/tissue.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/backbone/tissue.tsv"
+    conda:
+        "../envs/train.yaml"
+    threads: CONFIG.execution.train_threads
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        settings=lambda wc: settings_file(
+            "backbone",
+            "tissue",
+            perceptual=section("perceptual"),
+            phantom=section("phantom"),
+            pack=section("pack"),
+            spacing_mm=CONFIG.preprocess.spacing_mm,
+            seed=CONFIG.seed,
+        ),
+    shell:
+        "python workflow_scripts/train_backbone.py --settings {params.settings} --threads {threads}"
+        " --output {output} 2>&1 | tee {log}"
+
+
+rule score:
+    input:
+        arrays=f"{RESULTS}/reconstructions/{{arm}}/{{modality}}/fold{{fold}}/arrays.tsv",
+        stores=stores_of,
+        splits=splits_of,
+        backbone=backbone_file(),
+    output:
+        metrics=f"{RESULTS}/metrics/{{arm}}/{{modality}}/fold{{fold}}.parquet",
+        examples=f"{RESULTS}/examples/{{arm}}/{{modality}}/fold{{fold}}.npz",
+    log:
+        f"{RESULTS}/logs/score/{{arm}}-{{modality}}-fold{{fold}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/score/{{arm}}-{{modality}}-fold{{fold}}.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    threads: CONFIG.execution.score_threads
+    resources:
+        mem_mb=8000,
+        runtime=lambda wc, attempt: 120 * attempt,
+    params:
+        settings=lambda wc: settings_file(
+            "score",
+            f"{wc.arm}-{wc.modality}",
+            **{
+                key: value
+                for key, value in arm_settings(CONFIG, wc.arm).items()
+                if key != "train"
+            },
+            modality=wc.modality,
+            cohorts=cohorts_with(wc.modality),
+            train_cohort=CONFIG.train_cohort,
+            voxel_ml=round(store_spacing_mm() ** 3 / 1000, 6),
+            inference=section("inference"),
+            postprocess=section("postprocess"),
+            threshold=section("threshold"),
+            perceptual=section("perceptual"),
+            seed=CONFIG.seed,
+        ),
+        backbone=lambda wc, input: (
+            f"--backbone {input.backbone}" if input.backbone else ""
+        ),
+        results=lambda wc: RESULTS,
+    shell:
+        "python workflow_scripts/score.py --settings {params.settings} --results {params.results}"
+        " --fold {wildcards.fold} --arrays {input.arrays} {params.backbone} --threads {threads}"
+        " --metrics {output.metrics} --examples {output.examples} 2>&1 | tee {log}"

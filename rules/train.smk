@@ -1,0 +1,38 @@
+# Training: one job per (arm, modality, fold).  Checkpoints sit beside the declared model, so a killed job resumes.
+
+
+rule train:
+    input:
+        store=lambda wc: store_files(CONFIG.train_cohort, wc.modality),
+        splits=f"{RESULTS}/splits/{CONFIG.train_cohort}.tsv",
+    output:
+        model=f"{RESULTS}/models/{{arm}}/{{modality}}/fold{{fold}}/model.safetensors",
+        log=f"{RESULTS}/models/{{arm}}/{{modality}}/fold{{fold}}/log.csv",
+        provenance=f"{RESULTS}/models/{{arm}}/{{modality}}/fold{{fold}}/provenance.json",
+    log:
+        f"{RESULTS}/logs/train/{{arm}}-{{modality}}-fold{{fold}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train/{{arm}}-{{modality}}-fold{{fold}}.tsv"
+    priority: 5
+    conda:
+        "../envs/train.yaml"
+    threads: CONFIG.execution.train_threads
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=lambda wc, attempt: int(60 * METHODS[wc.arm].gpu_hours * attempt),
+    params:
+        settings=lambda wc: settings_file(
+            "train",
+            f"{wc.arm}-{wc.modality}",
+            **arm_settings(CONFIG, wc.arm),
+            method_version=METHODS[wc.arm].RECIPE_VERSION,
+            modality=wc.modality,
+            spacing_mm=store_spacing_mm(),
+            seed=CONFIG.seed,
+        ),
+        store=lambda wc: f"{RESULTS}/store/{CONFIG.train_cohort}_{wc.modality}",
+    shell:
+        "python workflow_scripts/train.py --settings {params.settings} --store {params.store}"
+        " --splits {input.splits} --fold {wildcards.fold} --threads {threads} --model {output.model}"
+        " 2>&1 | tee {log}"

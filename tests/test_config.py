@@ -1,0 +1,123 @@
+"""The configuration: protocols, overlays, and one clear line per mistake."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from uad.config import arm_settings, load, resolve
+from uad.config.load import merge
+from uad.config.model import Config
+from uad.config.protocols import CHOICES, FIXED, protocol_values
+from uad.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+FULL = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def resolved(**overlay):
+    return resolve(merge(FULL, overlay))
+
+
+def test_the_shipped_files_are_valid_and_ask_for_the_paper():
+    config = load(ROOT / "config.yaml")
+    sizes = {name: (c.splits.train, c.splits.val, c.splits.test) for name, c in config.cohorts.items()}
+    # paper_spec 1, Table 1 of the paper
+    assert sizes == {
+        "ixi": (358, 44, 158), "brats21": (0, 100, 1151), "mslub": (0, 10, 20), "atlas": (0, 175, 480),
+        "wmh": (0, 15, 45),
+    }  # fmt: skip
+    assert config.folds == 5 and config.cohorts["ixi"].modalities == ["t1", "t2"]
+    assert config.pack.crop == (192, 192, 100) and config.pack.factor == 0.5
+    demo = load(ROOT / "config.yaml", ROOT / "demo/config.yaml")
+    assert all(cohort.source == "phantom" for cohort in demo.cohorts.values())
+
+
+@pytest.mark.parametrize(
+    ("overlay", "message"),
+    [
+        ({"traning": {}}, "unknown key at top level: 'traning' is not known. Did you mean 'train'?"),
+        ({"train": {"learning_rte": 1}}, "unknown key at train: 'learning_rte' is not known. Did you mean 'learning_rate'?"),
+        ({"arms": {"x": {"method": "cdpm"}}}, "arms.x.method: 'cdpm' is not known. Did you mean 'cddpm'? Known: ae, "),
+        ({"arms": {"x": {"method": "ae", "params": {"zdim": 3}}}}, "arms.x.params: 'zdim' is not known. Did you mean 'z_dim'?"),
+        ({"arms": {"x": {"method": "ae", "train": {"steps": 3}}}}, "unknown key at arms.x.train: 'steps' is not known. Did you mean 'max_steps'?"),
+        ({"protocol": "cleen"}, "protocol: Input should be 'clean', 'authors' or 'paper' (got 'cleen')"),
+        ({"cohorts": {"ixi": {"healthy": True}}}, "`healthy` is for adapter `folder`"),
+        ({"train_cohort": "ixy"}, "`train_cohort` names `ixy`, which is not under `cohorts`"),
+        ({"inference": {"single": 400}}, "noise levels that `t_test` lacks: [400]"),
+        ({"train_by_method": {"dddpm": {}}}, "train_by_method.dddpm: 'dddpm' is not known. Did you mean 'ddpm'?"),
+        ({"folds": 0}, "folds: Input should be greater than 0 (got 0)"),
+        ({"train": {"learning_rate": "fast"}}, "train.learning_rate: Input should be a valid number"),
+        ({"cohorts": {"Ixi 2": {}}}, "cohorts.Ixi 2"),
+    ],
+)  # fmt: skip
+def test_a_mistake_gets_one_line(overlay, message):
+    with pytest.raises(InputError) as error:
+        resolved(**overlay)
+    assert message in str(error.value)
+    assert all(line.startswith("config: ") for line in str(error.value).splitlines())
+
+
+def test_yaml_11_numbers_are_understood():
+    # YAML 1.1 reads 1e-5 without a dot as text
+    assert yaml.safe_load("1e-5") == "1e-5"
+    assert resolved(train={"learning_rate": "1e-5"}).train.learning_rate == 1e-5
+
+
+def test_an_overlay_removes_an_arm_with_null():
+    assert "ae" not in resolved(arms={"ae": None}).arms
+
+
+def test_protocols_set_their_column_and_named_keys_win():
+    # paper_spec 17: text, code, our choice
+    assert [resolved(protocol=p).train.learning_rate for p in ("paper", "authors", "clean")] == [1e-5, 1e-4, 1e-4]
+    assert [resolved(protocol=p).diffusion.condition.dim for p in ("paper", "authors", "clean")] == [128, 512, 512]
+    authors = resolved(protocol="authors")
+    assert authors.preprocess.registration.label_interpolation == "linear"
+    assert authors.diffusion.noise.shared and not resolved().diffusion.noise.shared
+    assert arm_settings(authors, "cddpm")["train"]["precision"] == "16-mixed"
+    assert arm_settings(authors, "ddpm")["train"]["precision"] == "32-true"
+    assert resolved(protocol="authors", diffusion={"condition": {"dim": 64}}).diffusion.condition.dim == 64
+    assert resolved(protocol="paper").postprocess.component_max_size == 6  # "< 7"
+
+
+def test_every_d_number_of_the_paper_is_covered():
+    numbers = {n.strip() for choice in CHOICES for n in choice.id.split(",")} | set(FIXED)
+    assert numbers == {f"D{i}" for i in range(1, 28)}
+
+
+@pytest.mark.parametrize("protocol", ["paper", "authors", "clean"])
+def test_protocol_keys_are_keys_of_the_configuration(protocol):
+    config = Config.model_validate(merge({k: v for k, v in FULL.items()}, protocol_values(protocol)))
+    assert config.protocol == "clean"  # the column says nothing about its own name
+
+
+def test_protocol_page_documents_every_choice():
+    page = (ROOT / "docs/protocols.md").read_text()
+    for choice in CHOICES:
+        assert f"`{choice.key}`" in page, choice.key
+    assert all(f"| {number} |" in page for number in FIXED)
+
+
+def test_the_schema_file_is_current():
+    sys.path.insert(0, str(ROOT / "workflow_scripts"))
+    from write_schema import schema_text
+
+    assert (ROOT / "config.schema.json").read_text() == schema_text(), "run `make schema`"
+    assert json.loads(schema_text())["additionalProperties"] is False
+
+
+def test_loading_the_configuration_imports_nothing_heavy():
+    code = (
+        "import sys; from uad.config import load, arm_settings; from uad.cohorts import ADAPTERS;"
+        "c = load('config.yaml'); [arm_settings(c, a) for a in c.arms];"
+        "print([m for m in ('torch', 'nibabel', 'ants', 'pandas', 'lightning') if m in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={"PYTHONPATH": "workflow_scripts"}, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert run.stdout.strip() == "[]"

@@ -1,0 +1,159 @@
+"""Noise schedule, OpenSimplex noise and the diffusion process against paper_spec 5 and 10."""
+
+from __future__ import annotations
+
+import numpy as np
+import opensimplex
+import pytest
+import torch
+from torch import nn
+
+from uad.diffusion.process import q_sample, reconstruct, training_loss
+from uad.diffusion.schedule import cosine_schedule
+from uad.diffusion.simplex import NoiseOptions, noise2, noise_like, octave_noise
+
+SCHEDULE = cosine_schedule()
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize(("index", "signal", "noise"), [
+    (249, 0.920, 0.391), (499, 0.703, 0.711), (749, 0.380, 0.925), (999, 0, 1),
+])
+def test_schedule_at_the_printed_digits(index, signal, noise):
+    assert round(SCHEDULE.signal[index].item(), 3) == signal
+    assert round(SCHEDULE.noise[index].item(), 3) == noise
+
+
+def test_schedule_is_consistent():
+    assert SCHEDULE.steps == 1000
+    assert SCHEDULE.betas.max().item() == pytest.approx(0.999)
+    assert (SCHEDULE.abar.diff() < 0).all()
+    torch.testing.assert_close(SCHEDULE.signal**2 + SCHEDULE.noise**2, torch.ones(1000))
+
+
+def test_simplex_equals_the_opensimplex_package():
+    rng = np.random.default_rng(0)
+    points = np.concatenate([rng.uniform(-300, 300, (300, 2)), rng.uniform(-2, 2, (300, 2)), [[0, 0]]])
+    seeds = np.array([0, 3, -5, 2**62 + 17])
+    ours = noise2(torch.from_numpy(points[:, 0]), torch.from_numpy(points[:, 1]), seeds)
+    for field, seed in zip(ours, seeds.tolist(), strict=True):
+        package = opensimplex.OpenSimplex(seed)
+        theirs = np.array([package.noise2(x, y) for x, y in points.tolist()])
+        assert np.abs(theirs).max() > 0.5
+        np.testing.assert_allclose(field.numpy(), theirs, atol=1e-10)
+
+
+def test_octaves_equal_the_sum_over_the_package():
+    height, width, seed = 9, 13, 42
+    package = opensimplex.OpenSimplex(seed)
+    expected = np.zeros((height, width))
+    for y in range(height):
+        for x in range(width):
+            expected[y, x] = sum(0.8**k * package.noise2(x / (64 / 2**k), y / (64 / 2**k)) for k in range(6))
+    field = octave_noise(height, width, np.array([7, seed]))[1]
+    assert field.dtype == torch.float32
+    np.testing.assert_allclose(field.numpy(), expected, atol=2e-6)
+
+
+def test_noise_statistics_of_the_authors():
+    fields = octave_noise(96, 96, np.arange(600) * 104_729)
+    # The values of paper_spec 5 [X], which come from an unknown number of fields themselves.
+    assert fields.std().item() == pytest.approx(0.590, abs=0.02)
+    assert fields.std(dim=(1, 2)).mean().item() == pytest.approx(0.545, abs=0.015)
+    assert fields.mean(dim=(1, 2)).std().item() == pytest.approx(0.22, abs=0.03)
+    assert fields.abs().max() < 3
+    assert (fields[:, 0, 0] == 0).all()
+    # The standard deviation rises away from that corner.
+    assert (fields[:, 0, :4].std(dim=0).diff() > 0).all()
+
+
+def test_random_offset_makes_the_noise_stationary():
+    seeds = np.random.default_rng(0).integers(0, 2**62, 1000)
+    fields = octave_noise(16, 16, seeds, offset=True)
+    # The octaves are independent, of standard deviation 0.37 each (paper_spec 5). A standard deviation from
+    # 1000 fields has an error of 1 / sqrt(2000) = 2.2 %, and 256 pixels stray by up to 4 of them.
+    expected = 0.37 * sum(0.64**k for k in range(6)) ** 0.5
+    np.testing.assert_allclose(fields.std(dim=0), expected, rtol=0.1)
+    torch.testing.assert_close(fields[5], octave_noise(16, 16, seeds[5:6], offset=True)[0])
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_noise_like_shares_one_field_or_draws_one_per_sample(shared):
+    images = torch.zeros(3, 1, 20, 24)
+    noise = noise_like(images, seeded(), shared=shared, offset=False, half=True)
+    assert noise.shape == images.shape
+    assert noise.dtype == torch.float32
+    assert torch.equal(noise, noise.half().float())
+    assert torch.equal(noise[0], noise[1]) == shared
+    assert torch.equal(noise, noise_like(images, seeded(), shared=shared, offset=False, half=True))
+    full = noise_like(images, seeded(), shared=shared, offset=False, half=False)
+    assert 0 < (full - noise).abs().max() < 2**-10
+
+
+class Recorder(nn.Module):
+    """Answers with a fixed tensor (or a function of x_t) and keeps what it was given."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x_t, t, condition=None):
+        self.x_t, self.t, self.condition = x_t, t, condition
+        return self.answer(x_t) if callable(self.answer) else self.answer
+
+
+def test_q_sample_at_the_ends():
+    x0, noise = torch.rand(2, 1, 4, 4, generator=seeded()), torch.randn(2, 1, 4, 4, generator=seeded(1))
+    x_t = q_sample(x0, torch.tensor([0, 999]), noise, SCHEDULE)
+    torch.testing.assert_close(x_t[0], x0[0], atol=0.03, rtol=0)
+    torch.testing.assert_close(x_t[1], noise[1], atol=1e-3, rtol=0)
+
+
+def test_training_loss_is_the_mean_absolute_error_in_the_signed_range():
+    x0 = torch.rand(4, 1, 8, 8, generator=seeded())
+    loss = training_loss(Recorder(torch.zeros_like(x0)), x0, seeded(), SCHEDULE, NoiseOptions())
+    assert loss.item() == pytest.approx((2 * x0 - 1).abs().mean().item())
+    perfect = training_loss(Recorder(2 * x0 - 1), x0, seeded(), SCHEDULE, NoiseOptions())
+    assert perfect.item() == 0
+
+
+def test_training_draws_every_t_uniformly_and_passes_the_condition():
+    x0, condition = torch.full((3000, 1, 2, 2), 0.5), torch.ones(3000, 3)
+    network = Recorder(torch.zeros_like(x0))
+    training_loss(network, x0, seeded(), SCHEDULE, NoiseOptions(), condition)
+    assert network.condition is condition
+    assert network.t.min() < 10
+    assert network.t.max() > 989
+    assert network.t.max() <= 999
+    assert network.t.float().mean().item() == pytest.approx(499.5, abs=5 * 288.7 / 3000**0.5)
+
+
+def test_residual_objective_subtracts_the_output_from_x_t():
+    x0 = torch.rand(2, 1, 8, 8, generator=seeded())
+    network = Recorder(lambda x_t: x_t - (2 * x0 - 1))
+    loss = training_loss(network, x0, seeded(), SCHEDULE, NoiseOptions(), objective="residual")
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    reconstruction = reconstruct(network, x0, 500, seeded(), SCHEDULE, NoiseOptions(), objective="residual")
+    torch.testing.assert_close(reconstruction, x0)
+    with pytest.raises(ValueError, match="epsilon"):
+        training_loss(network, x0, seeded(), SCHEDULE, NoiseOptions(), objective="epsilon")
+
+
+def test_reconstruct_noises_at_index_499_and_does_not_clamp():
+    x0 = torch.rand(5, 1, 12, 12, generator=seeded())
+    network = Recorder(torch.full_like(x0, 3).double())
+    reconstruction = reconstruct(network, x0, 500, seeded(3), SCHEDULE, NoiseOptions())
+    assert reconstruction.dtype == torch.float32
+    assert torch.equal(reconstruction, torch.full_like(x0, 2))  # (3 + 1) / 2
+    assert network.t.tolist() == [499] * 5
+    noise = noise_like(x0, seeded(3), shared=True, offset=False, half=True)
+    torch.testing.assert_close(network.x_t, 0.703 * (2 * x0 - 1) + 0.711 * noise, atol=3e-3, rtol=0)
+
+
+@pytest.mark.parametrize("t_test", [0, 1001])
+def test_reconstruct_refuses_noise_levels_outside_the_schedule(t_test):
+    with pytest.raises(ValueError, match=str(t_test)):
+        reconstruct(Recorder(None), torch.zeros(1, 1, 4, 4), t_test, seeded(), SCHEDULE, NoiseOptions())

@@ -1,0 +1,220 @@
+"""Figures: what is drawn equals hand-made numbers, nothing is cut off, and equal input gives equal bytes."""
+
+from __future__ import annotations
+
+import math
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.container import BarContainer
+from matplotlib.text import Text
+
+from uad.errors import InputError
+from uad.reporting import figures, overview, panels, style
+
+PLACES = [("brats21", "t2"), ("wmh", "t1")]
+
+
+def arm(name, control=False, label=None):
+    return {
+        "arm": name,
+        "method": name,
+        "paper_model": "",
+        "ssl": False,
+        "control": control,
+        "label": label or name,
+    }
+
+
+ARMS = [
+    arm("ae", label="AE"),
+    arm("ddpm", label="DDPM"),
+    arm("svae", label="SVAE"),
+    arm("oracle", True),
+    arm("chance", True),
+]
+
+
+def metric_rows(missing=()):
+    """AE: Dice 20 and 30 % by fold; DDPM: 10, 20, 30 % at 250, 500, 750, 40 % as ensemble, ±2 % by fold."""
+    rows = []
+    for fold in (0, 1):
+        scores = {("ae", ""): 0.2 + 0.1 * fold, ("oracle", ""): 1.0, ("chance", ""): 0.01}
+        levels = {"250": 0.1, "500": 0.2, "750": 0.3, "ens": 0.4}
+        scores |= {("ddpm", level): value + 0.04 * fold - 0.02 for level, value in levels.items()}
+        for (name, level), value in scores.items():
+            for cohort, modality in PLACES:
+                keys = {"arm": name, "t_test": level, "fold": fold, "cohort": cohort, "modality": modality}
+                rows += [
+                    {**keys, "subject": s, "split": "test", "variant": "full", "dice": value} for s in "xy"
+                ]
+    return pd.DataFrame([row for row in rows if (row["arm"], row["fold"]) not in missing])
+
+
+def texts_of(figure):
+    return [
+        text.get_text() for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()
+    ]
+
+
+def assert_nothing_cut(figure):
+    """The bounding box of all that is drawn lies within the canvas, give or take a hundredth of an inch."""
+    figure.draw_without_rendering()
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert min(box.x0, box.y0) > -0.01
+    assert box.x1 < width + 0.01
+    assert box.y1 < height + 0.01
+
+
+def test_noise_figure_draws_fold_means_and_flat_ensemble():
+    figure = figures.noise_level_figure(metric_rows(), ARMS, PLACES, [0, 1])
+    panel = figure.axes[0]
+    curve, flat = panel.lines[0], panel.lines[-1]
+    assert list(curve.get_xdata()) == [250, 500, 750]
+    assert list(curve.get_ydata()) == pytest.approx([10, 20, 30])
+    assert list(flat.get_ydata()) == pytest.approx([40, 40])
+    segments = panel.containers[0].lines[2][0].get_segments()
+    half = 2 * math.sqrt(2)  # folds at mean ± 2: std with n-1 is sqrt(2 * 2^2)
+    assert [(s[1][1] - s[0][1]) / 2 for s in segments] == pytest.approx([half] * 3)
+    assert panel.get_ylabel() == "Dice (%)"
+    assert panel.get_xlabel().endswith("(steps)")
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["BraTS21 (T2)", "WMH (T1)"]
+    texts = texts_of(figure)
+    assert "DDPM" in texts and "AE" not in texts  # AE has no noise level
+    assert "Missing: SVAE (all folds)" in texts
+    assert_nothing_cut(figure)
+
+
+def test_noise_figure_without_levels_is_refused():
+    rows = metric_rows()
+    with pytest.raises(InputError, match="no arm was scored at a noise level"):
+        figures.noise_level_figure(rows[rows["t_test"] == ""], ARMS, PLACES, [0, 1])
+
+
+def test_overview_draws_bars_folds_and_controls():
+    figure = overview.overview_figure(metric_rows(missing={("ddpm", 1)}), ARMS, PLACES, [0, 1])
+    panel = figure.axes[0]
+    bars = [box for group in panel.containers if isinstance(group, BarContainer) for box in group]
+    assert [bar.get_width() for bar in bars] == pytest.approx(
+        [25, 18, 38]
+    )  # AE, DDPM fold 0 at 500, its ensemble
+    assert sorted(panel.collections[0].get_offsets()[:, 0]) == pytest.approx([20, 30])
+    assert [tick.get_text() for tick in panel.get_yticklabels()] == ["AE", "DDPM", "DDPM (ENS)", "SVAE"]
+    texts = texts_of(figure)
+    assert texts.count("missing") == 2  # SVAE, once per panel
+    assert "beyond axis: oracle 100" in texts
+    assert "control: chance" in texts and "control: oracle" not in texts
+    assert "Missing: DDPM (fold 1); SVAE (all folds)" in texts
+    assert any(np.allclose(line.get_xdata(), 1.0) for line in panel.lines)  # chance at 1 %
+    assert_nothing_cut(figure)
+
+
+def test_overview_of_one_cohort_is_one_column_wide(tmp_path):
+    figure = overview.overview_figure(metric_rows(), ARMS, PLACES[:1], [0, 1])
+    png, svg = style.save(figure, tmp_path / "one")
+    pixels = matplotlib.image.imread(png).shape[1]
+    assert pixels == pytest.approx(8.5 / 2.54 * 300, abs=1)
+    assert svg.read_text(encoding="utf-8").startswith("<?xml")
+    assert_nothing_cut(figure)
+
+
+def test_same_input_gives_same_bytes(tmp_path):
+    written = []
+    for name in ("a", "b"):
+        paths = style.save(
+            figures.noise_level_figure(metric_rows(), ARMS, PLACES[:1], [0, 1]), tmp_path / name
+        )
+        written.append([path.read_bytes() for path in paths])
+    assert written[0] == written[1]
+    assert b"<dc:date>" not in written[0][1]
+
+
+def test_every_arm_has_its_own_look_and_controls_take_none():
+    many = [arm(f"m{i}") for i in range(30)]
+    looks = style.looks(many)
+    assert len({(look.colour, look.marker) for look in looks.values()}) == 30
+    assert len({look.colour for look in list(looks.values())[:10]}) == 10
+    mixed = style.looks([arm("oracle", True), *many])
+    assert all(mixed[name] == look for name, look in looks.items())
+    assert mixed["oracle"].colour in style.CONTROL_GREYS
+
+
+def volume(reconstruction=True):
+    """Brain box, lesions of 2 (slice 1) and 6 voxels (slice 4), a large excluded region in slice 2."""
+    image = np.zeros((6, 20, 16), np.float32)
+    image[:, 4:16, 5:12] = 0.5
+    label = np.zeros(image.shape, np.uint8)
+    label[1, 8, 6:8], label[4, 8:10, 6:9], label[2, 5:15, 6:11] = 1, 1, 2
+    rebuilt = image * 0.9 if reconstruction else np.zeros(0, np.float32)
+    arrays = {
+        "image": image,
+        "reconstruction": rebuilt,
+        "map": np.abs(image - image * 0.9),
+        "prediction": label,
+        "label": label,
+    }
+    return {**arrays, "subject": "s1", "cohort": "brats21", "t_test": "500"}
+
+
+def test_slice_with_the_largest_lesion_is_chosen():
+    example = volume()
+    assert (
+        panels.lesion_slice(example["label"], example["image"]) == 4
+    )  # the excluded region of slice 2 does not count
+    brain = np.zeros((5, 4, 4))
+    brain[3, 1:3, 1:3] = 1
+    assert panels.lesion_slice(np.zeros((5, 4, 4)), brain) == 3
+
+
+def test_examples_round_trip_and_crop_to_the_brain(tmp_path):
+    np.savez(tmp_path / "ae.npz", **{f"mslub/{key}": value for key, value in volume().items()})
+    loaded = panels.load_example(tmp_path / "ae.npz", "mslub")
+    assert loaded["subject"] == "s1"
+    cut = panels.slice_examples({"ae": loaded})["ae"]
+    assert cut["image"].shape == (12 + 2 * 2, 7 + 2 * 2)  # brain box and two voxels around it
+    assert cut["label"].sum() == 6
+
+
+def test_bad_examples_are_refused(tmp_path):
+    path = tmp_path / "x.examples.npz"
+    path.write_bytes(b"no archive")
+    with pytest.raises(InputError, match="not a readable example file"):
+        panels.load_example(path, "mslub")
+    np.savez(path, **{"mslub/image": np.zeros(3)})
+    with pytest.raises(InputError, match="mslub lacks reconstruction, map, prediction, label, subject"):
+        panels.load_example(path, "mslub")
+    with pytest.raises(InputError, match="arm b: subject s2"):
+        panels.slice_examples({"a": volume(), "b": {**volume(), "subject": "s2"}})
+    with pytest.raises(InputError, match="no arm has an example"):
+        panels.examples_figure({}, ARMS, ["ae"], "t")
+
+
+def test_examples_figure_shows_every_arm_and_what_is_missing():
+    slices = panels.slice_examples({"ae": volume(), "oracle": volume(reconstruction=False)})
+    figure = panels.examples_figure(slices, ARMS, ["ae", "svae", "oracle"], "BraTS21 (T2), subject s1")
+    grid = np.array(figure.axes).reshape(3, 5)
+    titles = [panel.get_title() for panel in grid[0]]
+    assert titles == ["input", "reconstruction", "anomaly map", "prediction", "truth"]
+    assert [panel.get_ylabel() for panel in grid[:, 0]] == ["AE", "SVAE", "oracle"]
+    texts = texts_of(figure)
+    assert texts.count("missing") == 5
+    assert texts.count("no reconstruction") == 1
+    assert texts.count("max 0.05") == 2  # |0.5 - 0.45|
+    assert np.array_equal(grid[0, 1].images[0].get_array(), slices["ae"]["reconstruction"])
+    assert grid[0, 0].images[0].get_clim() == grid[0, 1].images[0].get_clim() == (0, 1)
+    assert grid[0, 2].images[0].get_clim() == pytest.approx((0, 0.05))
+    colour = style.looks(ARMS)["oracle"].colour
+    assert grid[2, 0].lines[0].get_color() == colour
+    assert figure.get_figwidth() * 2.54 <= style.DOUBLE_CM + 1e-6
+    assert_nothing_cut(figure)
+
+
+def test_truth_names_excluded_voxels():
+    example = volume()
+    example["label"] = example["label"].copy()
+    example["label"][4, 12, 10] = 2
+    figure = panels.examples_figure(panels.slice_examples({"ae": example}), ARMS, ["ae"], "t")
+    assert figure.axes[4].get_title() == "truth\n(grey: excluded)"
+    assert_nothing_cut(figure)

@@ -1,0 +1,163 @@
+"""Contract of a method: tested over the registry, so a new method is tested without writing a test."""
+
+import numpy as np
+import pytest
+import torch
+
+from uad.methods import Scan, known_methods, load_method
+
+SHAPE = (8, 24, 20)  # Z, Y, X
+# tiny networks for the tests, by configuration section
+TINY = {
+    "diffusion": {
+        "unet": {"base": 8, "multipliers": [1, 2], "blocks": 1, "attention_heads": 1, "head_channels": 8},
+        "noise": {"octaves": 3, "wavelength": 16},
+        "encoder": {"depth": 10, "width": 8, "drop_path": 0.1},
+        "condition": {"dim": 8},
+    }
+}
+
+
+def built(name):
+    method = load_method(name)
+    section = TINY.get(method.section, {})
+    return method(method.Params(**{k: v for k, v in section.items() if k in method.Params.model_fields}))
+
+
+def scan(seed=0):
+    rng = np.random.default_rng(seed)
+    z, y, x = np.indices(SHAPE)
+    mask = ((y - 12) / 10) ** 2 + ((x - 10) / 8) ** 2 < 1
+    label = ((z - 4) ** 2 + (y - 9) ** 2 + (x - 9) ** 2 < 9).astype(np.uint8)
+    image = (rng.random(SHAPE) * 0.3 + 0.4 + 0.3 * label).astype(np.float32) * mask
+    return Scan(f"scan{seed}", image, mask, label)
+
+
+def output_of(method, network, images, seed=1):
+    with torch.inference_mode():
+        return method.reconstruct(network, images, [250, 500], torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(params=known_methods())
+def method(request):
+    return built(request.param)
+
+
+def network_of(method, seed=0):
+    if not method.trains:
+        return None
+    torch.manual_seed(seed)
+    return method.network(SHAPE[1:]).eval()
+
+
+def test_output_is_finite_of_the_right_shape_and_repeatable(method):
+    volume = scan()
+    if method.gives == "map":
+        first, second = (method.anomaly_map(volume, np.random.default_rng(3)) for _ in range(2))
+        assert first.shape == SHAPE and first.dtype == np.float32
+        assert np.isfinite(first).all() and first.min() >= 0
+    else:
+        network, images = network_of(method), torch.from_numpy(volume.image)[:, None]
+        first, second = (output_of(method, network, images).numpy() for _ in range(2))
+        levels = 2 if method.reads_noise_levels else 1
+        assert first.shape == (levels, SHAPE[0], 1, *SHAPE[1:]) and np.isfinite(first).all()
+    assert np.array_equal(first, second)
+
+
+def test_two_training_steps_lower_the_loss_of_one_batch(method):
+    if not method.trains:
+        pytest.skip("nothing to train")
+    network = network_of(method).train()
+    images = torch.from_numpy(scan().image)[:, None]
+    optimiser = torch.optim.Adam(network.parameters(), 1e-3)
+    losses = []
+    for _ in range(3):
+        loss = method.loss(network, images, torch.Generator().manual_seed(5))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_every_weight_is_trained(method):
+    if not method.trains:
+        pytest.skip("nothing to train")
+    network = network_of(method).train()
+    images = torch.from_numpy(scan().image)[:, None]
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    for step in range(4):  # zero-initialised layers let gradients through only after they have moved
+        optimiser.zero_grad()
+        method.loss(network, images, torch.Generator().manual_seed(step)).backward()
+        optimiser.step()
+    idle = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not idle
+
+
+def test_model_files_round_trip(method, tmp_path):
+    if not method.trains:
+        pytest.skip("nothing to train")
+    from uad.errors import InputError
+    from uad.weights import load_model, save_model
+
+    network, images = network_of(method), torch.from_numpy(scan().image)[:, None]
+    save_model(network, tmp_path / "model.safetensors", {})
+    again = load_model(network_of(method, seed=9), tmp_path / "model.safetensors")
+    assert torch.equal(output_of(method, network, images), output_of(method, again, images))
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes()[:-100])
+    with pytest.raises(InputError, match="not a model of this arm"):
+        load_model(network_of(method), tmp_path / "cut.safetensors")
+
+
+def test_settings_are_plain_and_refuse_unknown_keys(method):
+    import json
+
+    json.dumps(method.params.model_dump(mode="json"))
+    with pytest.raises(ValueError, match="extra"):
+        type(method.params)(no_such_key=1)
+
+
+def test_thresh_is_the_image_inside_the_brain():
+    volume = scan()
+    image = np.array(volume.image)
+    image[0, 0, 0] = 0.9  # outside the brain
+    thresh = load_method("thresh")
+    plain = thresh(thresh.Params()).anomaly_map(volume._replace(image=image), np.random.default_rng(0))
+    assert np.array_equal(plain, volume.image)
+    inverted = thresh(thresh.Params(invert=True)).anomaly_map(volume, np.random.default_rng(0))
+    assert np.allclose(inverted[volume.mask], 1 - volume.image[volume.mask])
+
+
+def test_histogram_equalisation_keeps_the_ranking():
+    # baseline_specs 1: AUPRC depends on ranks only, and equalisation is monotone
+    from sklearn.metrics import average_precision_score
+
+    thresh, volume = load_method("thresh"), scan()
+    truth = (volume.label == 1) & volume.mask
+    scores = [
+        average_precision_score(
+            truth.ravel(), thresh(thresh.Params(equalise=e)).anomaly_map(volume, np.random.default_rng(0)).ravel()
+        )
+        for e in (False, True)
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=2e-3)  # up to ties within a histogram bin
+
+
+def test_condition_is_computed_once_per_volume():
+    method = built("cddpm")
+    network = network_of(method)
+    calls = []
+    network.encoder.register_forward_hook(lambda *_: calls.append(1))
+    output_of(method, network, torch.from_numpy(scan().image)[:, None])
+    assert len(calls) == 1  # for two noise levels
+
+
+def test_ddpm_reads_each_level_with_new_noise():
+    # paper_spec 10: every forward pass of the ensemble draws its own field
+    method = built("ddpm")
+    network = network_of(method).train(False)
+    for p in network.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    with torch.inference_mode():
+        twice = method.reconstruct(network, torch.zeros(2, 1, 24, 20), [500, 500], torch.Generator().manual_seed(0))
+    assert not torch.equal(twice[0], twice[1])

@@ -1,0 +1,291 @@
+"""The scoring protocol on small cohorts: controls, thresholds, exclusions, rows.  paper_spec 12, 13."""
+
+import tracemalloc
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from skimage.measure import label as label_components
+from sklearn.metrics import average_precision_score, f1_score
+
+from uad.errors import InputError
+from uad.postprocessing import PostProcessing
+from uad.scoring import RowKeys, ScoreSettings, VolumeToScore, healthy_thresholds, score_cohort
+
+SHAPE = (16, 40, 50)  # two iterations of erosion
+KEYS = RowKeys(arm="ae-small", method="ae", modality="t2", fold=1, cohort="brats21", t_test="500")
+SETTINGS = ScoreSettings(voxel_ml=0.008)
+COLUMNS = {
+    "arm", "method", "modality", "fold", "cohort", "subject", "split", "site", "t_test", "variant",
+    "dice", "auprc", "auroc", "prevalence", "l1", "l1_lesion", "l1_healthy", "ssim", "psnr",
+    "lpips", "lpips_backbone", "kld", "kld_entropy", "threshold", "dice_fpr01", "dice_fpr05",
+    "dice_fpr10", "lesion_ml",
+}  # fmt: skip
+
+
+def _scan(subject, split, lesions=2, seed=None):
+    """A smooth brain with bright lesions and a reconstruction that lacks them."""
+    rng = np.random.default_rng(sum(map(ord, subject)) if seed is None else seed)
+    axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
+    mask = (sum(axis**2 for axis in axes) < 0.85).astype(np.uint8)
+    healthy = mask * (0.5 + 3 * ndimage.gaussian_filter(rng.standard_normal(SHAPE), 3)).clip(0.2, 0.8)
+    label = np.zeros(SHAPE, np.uint8)
+    for centre in rng.permutation(np.argwhere(ndimage.binary_erosion(mask, iterations=5)))[:lesions]:
+        label[tuple(slice(c - 3, c + 3) for c in centre)] = 1
+    image = (healthy + 0.3 * label).clip(0, 1).astype(np.float32)
+    reconstruction = (healthy + 0.05 * rng.standard_normal(SHAPE) * mask).astype(np.float32)
+    return VolumeToScore(subject, split, "siteA", image, mask, label, reconstruction)
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    names = {"val": ["v1", "v2", "v3"], "test": ["a", "b", "c", "d"]}
+    return {split: [_scan(name, split) for name in subjects] for split, subjects in names.items()}
+
+
+def _score(cohort, settings=SETTINGS, **options):
+    return score_cohort(lambda split: iter(cohort[split]), KEYS, settings, **options)
+
+
+def _with(cohort, change):
+    return {
+        split: [replace(volume, **change(volume)) for volume in volumes] for split, volumes in cohort.items()
+    }
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
+def test_rows_have_the_agreed_columns(cohort):
+    variants = {"full": PostProcessing(), "no_median": PostProcessing(order=("erode",))}
+    rows = _score(cohort, replace(SETTINGS, variants=variants)).rows
+    assert all(set(row) == COLUMNS for row in rows)
+    assert Counter((row["split"], row["variant"]) for row in rows) == {
+        ("val", "full"): 3, ("val", "no_median"): 3, ("test", "full"): 4, ("test", "no_median"): 4,
+    }  # fmt: skip
+    first = rows[0]
+    assert (first["arm"], first["fold"], first["t_test"], first["subject"]) == ("ae-small", 1, "500", "v1")
+    assert first["lesion_ml"] == pytest.approx(0.008 * (cohort["val"][0].label == 1).sum())
+    assert {row["lpips_backbone"] for row in rows} == {""} and all(np.isnan(row["lpips"]) for row in rows)
+
+
+def test_scores_follow_the_protocol_step_by_step(cohort):
+    """The whole protocol again with SciPy, scikit-learn and scikit-image on concatenated arrays."""
+
+    def clean(volume):
+        eroded = ndimage.binary_erosion(
+            volume.mask, np.array([[[0, 1, 0], [1, 1, 1], [0, 1, 0]]]), iterations=2
+        )
+        return ndimage.median_filter(np.abs(volume.image - volume.reconstruction) * eroded, 5)
+
+    maps = np.concatenate([clean(volume) for volume in cohort["val"]], axis=None)
+    truth = np.concatenate([volume.label for volume in cohort["val"]], axis=None)
+    candidates = np.quantile(maps[truth == 1], np.linspace(0, 1, 50))
+    best = max(f1_score(truth, maps > threshold) for threshold in candidates)
+    scores = _score(cohort)
+    threshold = scores.thresholds["full"]
+    assert f1_score(truth, maps > np.float32(threshold)) >= best - 1e-12
+    for volume, row in zip(cohort["test"], scores.rows[3:], strict=True):
+        called = clean(volume) > np.float32(threshold)
+        parts = label_components(called, connectivity=3)
+        kept = called & (np.bincount(parts.ravel())[parts] > 7)
+        assert row["dice"] == pytest.approx(f1_score(volume.label.ravel(), kept.ravel()))
+        expected = average_precision_score(volume.label.ravel(), clean(volume).ravel())
+        assert row["auprc"] == pytest.approx(expected, abs=1e-6)
+        assert row["threshold"] == threshold
+    assert np.mean([row["dice"] for row in scores.rows]) > 0.6
+
+
+def test_threshold_comes_from_validation_volumes_only(cohort):
+    other_test = {"val": cohort["val"], "test": [_scan(name, "test", seed=99) for name in "xy"]}
+    assert _score(cohort).thresholds == _score(other_test).thresholds
+    other_val = {"val": [_scan("w", "val", seed=98)], "test": cohort["test"]}
+    assert _score(cohort).thresholds != _score(other_val).thresholds
+
+
+def test_greedy_search_is_not_better_on_validation(cohort):
+    def pooled(search):
+        scores = _score(_with(cohort, lambda v: {"postprocess": False}), replace(SETTINGS, search=search))
+        maps = np.concatenate([abs(v.image - v.reconstruction) for v in cohort["val"]], axis=None)
+        truth = np.concatenate([volume.label for volume in cohort["val"]], axis=None)
+        return f1_score(truth, maps > np.float32(scores.thresholds["full"]))
+
+    assert pooled("exact") >= pooled("greedy") > 0.3
+
+
+# --- controls -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("search", ["exact", "greedy"])
+def test_oracle_scores_one(cohort, search):
+    def give_truth(volume):
+        return {
+            "anomaly_map": (volume.label == 1).astype(np.float32),
+            "reconstruction": None,
+            "postprocess": False,
+        }
+
+    for row in _score(_with(cohort, give_truth), replace(SETTINGS, search=search)).rows:
+        assert (row["dice"], row["auprc"], row["auroc"]) == (1, 1, 1)
+        assert np.isnan(
+            [row[name] for name in ("l1", "l1_lesion", "l1_healthy", "ssim", "psnr", "kld")]
+        ).all()
+
+
+def test_oracle_keeps_tiny_lesions_but_post_processing_drops_them(cohort):
+    def give_truth(volume, postprocess):
+        label = np.zeros(SHAPE, np.uint8)
+        label[8, 20, 25:28] = 1
+        return {"label": label, "anomaly_map": label.astype(np.float32), "postprocess": postprocess}
+
+    spared = _score(_with(cohort, lambda v: give_truth(v, False))).rows
+    cleaned = _score(_with(cohort, lambda v: give_truth(v, True))).rows
+    assert {row["dice"] for row in spared} == {1}
+    assert {row["dice"] for row in cleaned} == {0}
+
+
+def test_chance_scores_the_prevalence():
+    gaps = []
+    for number in range(30):
+        volume = _scan(f"s{number}", "test")
+        chance = np.random.default_rng(number).random(SHAPE, dtype=np.float32)
+        volumes = {
+            "val": [],
+            "test": [replace(volume, anomaly_map=chance, reconstruction=None, postprocess=False)],
+        }
+        row = _score(volumes).rows[0]
+        assert row["prevalence"] == pytest.approx((volume.label == 1).mean())
+        gaps.append(row["auprc"] - row["prevalence"])
+    assert abs(np.mean(gaps)) < 2 * np.std(gaps, ddof=1) / np.sqrt(len(gaps))
+
+
+@pytest.mark.parametrize("search", ["exact", "greedy"])
+def test_copy_scores_zero(cohort, search):
+    copied = _with(cohort, lambda volume: {"reconstruction": volume.image})
+    for row in _score(copied, replace(SETTINGS, search=search)).rows:
+        assert row["dice"] == 0
+        assert row["auprc"] == pytest.approx(row["prevalence"])
+        assert (row["l1"], row["ssim"], row["psnr"], row["kld"]) == (0, 1, np.inf, 0)
+
+
+# --- healthy volumes and excluded voxels ----------------------------------------------------------
+
+
+def test_healthy_volumes_have_reconstruction_scores_only(cohort):
+    healthy = _with(cohort, lambda volume: {"label": np.zeros(SHAPE, np.uint8)})
+    for row in _score(healthy).rows:
+        assert np.isnan([row[name] for name in ("dice", "auprc", "auroc", "threshold", "l1_lesion")]).all()
+        assert row["lesion_ml"] == 0 and row["prevalence"] == 0
+        assert row["l1"] == row["l1_healthy"] > 0 and 0 < row["ssim"] < 1
+
+
+def test_excluded_voxels_change_nothing(cohort):
+    """Wherever label 2 lies, the map there has no influence on Dice, AUPRC or the threshold."""
+
+    def exclude(volume, extra):
+        label = volume.label.copy()
+        label[7:9, 18:22, 20:30] = 2
+        residual = np.abs(volume.image - volume.reconstruction) + extra * (label == 2)
+        return {"label": label, "anomaly_map": residual, "reconstruction": None, "postprocess": False}
+
+    quiet, loud = (_score(_with(cohort, lambda v, extra=extra: exclude(v, extra))) for extra in (0.0, 0.15))
+    assert quiet.thresholds == loud.thresholds
+    for one, two in zip(quiet.rows, loud.rows, strict=True):
+        assert {k: one[k] for k in ("dice", "auprc", "auroc", "prevalence")} == {
+            k: two[k] for k in ("dice", "auprc", "auroc", "prevalence")
+        }
+
+
+def test_healthy_false_positive_thresholds(cohort):
+    """1, 5 and 10 % of the healthy brain lies above them; without them the columns are NaN."""
+    settings = ScoreSettings(voxel_ml=1, variants={"full": PostProcessing(order=())})
+    controls = [_scan(f"h{number}", "val", lesions=0) for number in range(3)]
+    limits = healthy_thresholds(lambda split: iter(controls), settings)
+    brain = np.concatenate([abs(v.image - v.reconstruction)[v.mask > 0] for v in controls])
+    for rate, threshold in limits["full"].items():
+        assert (brain > np.float32(threshold)).mean() == pytest.approx(rate, abs=1 / len(brain))
+    assert list(limits["full"]) == [0.01, 0.05, 0.1]
+    row = _score(cohort, settings, healthy=limits).rows[-1]
+    volume = cohort["test"][-1]
+    called = abs(volume.image - volume.reconstruction) * volume.mask > np.float32(limits["full"][0.05])
+    parts = label_components(called, connectivity=3)
+    kept = called & (np.bincount(parts.ravel())[parts] > 7)
+    assert row["dice_fpr05"] == pytest.approx(f1_score(volume.label.ravel(), kept.ravel()))
+    assert np.isnan(
+        [_score(cohort).rows[-1][name] for name in ("dice_fpr01", "dice_fpr05", "dice_fpr10")]
+    ).all()
+
+
+# --- options --------------------------------------------------------------------------------------
+
+
+def test_component_variant_differs_in_dice_only(cohort):
+    variants = {"full": PostProcessing(order=()), "no_cc": PostProcessing(order=(), component_max_size=0)}
+    scores = _score(cohort, replace(SETTINGS, variants=variants))
+    assert scores.thresholds["full"] == scores.thresholds["no_cc"]  # chosen before the filter, D26
+    full, bare = (scores.rows[start::2] for start in (0, 1))
+    assert [row["auprc"] for row in full] == [row["auprc"] for row in bare]
+    assert all(one["dice"] != two["dice"] for one, two in zip(full, bare, strict=True))
+
+
+def test_predictions_are_returned_for_pictures(cohort):
+    scores = _score(cohort, pictures=["b"])
+    assert list(scores.predictions) == [("full", "b")]
+    prediction = scores.predictions["full", "b"]
+    assert prediction.dtype == np.uint8 and prediction.shape == SHAPE
+    row = next(row for row in scores.rows if row["subject"] == "b")
+    assert f1_score(cohort["test"][1].label.ravel(), prediction.ravel()) == pytest.approx(row["dice"])
+
+
+def test_perceptual_distance_is_named(cohort):
+    class Identity(torch.nn.Module):
+        name = "identity"
+
+        def forward(self, x):
+            return torch.cat([x, torch.ones_like(x)], dim=1)
+
+    rows = _score({"val": [], "test": cohort["test"][:1]}, backbone=Identity()).rows
+    assert rows[0]["lpips_backbone"] == "identity" and 0 < rows[0]["lpips"] < 4
+
+
+def test_volumes_are_held_one_at_a_time():
+    """Ten times the test volumes must not take more memory."""
+
+    def peak(count):
+        def source(split):
+            return (_scan(f"{split}{n}", split) for n in range(2 if split == "val" else count))
+
+        tracemalloc.start()
+        score_cohort(source, KEYS, SETTINGS)
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return highest
+
+    assert peak(20) < 1.1 * peak(2)
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"split": "train"}, "v1: its split is train, not val"),
+        ({"reconstruction": None}, "v1: neither an anomaly map nor a reconstruction"),
+        ({"mask": np.ones((2, 3, 4))}, r"v1: its arrays differ in shape .*mask \(2, 3, 4\)"),
+        ({"anomaly_map": np.full(SHAPE, -1.0)}, "v1: the anomaly map has negative"),
+        ({"anomaly_map": np.full(SHAPE, np.nan)}, "v1: the anomaly map has negative, infinite or NaN"),
+    ],
+)
+def test_impossible_volumes_are_named(cohort, change, message):
+    volumes = {"val": [replace(cohort["val"][0], **change)], "test": []}
+    with pytest.raises(InputError, match=message):
+        _score(volumes)
+
+
+def test_unknown_search_is_refused():
+    with pytest.raises(ValueError, match="random"):
+        ScoreSettings(voxel_ml=1, search="random")

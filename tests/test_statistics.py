@@ -1,0 +1,173 @@
+"""Permutation tests, Holm and bootstrap against enumeration, SciPy, mlxtend and hand.  paper_spec 14."""
+
+import time
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+from mlxtend.evaluate import permutation_test as mlxtend_test
+from scipy import stats
+
+from uad.statistics import bootstrap_interval, holm, permutation_test, superior_to_all
+
+
+def _scores(n, shift, seed=1):
+    rng = np.random.default_rng(seed)
+    base = rng.random(n)
+    return base + shift + 0.3 * rng.standard_normal(n), base
+
+
+def _difference(x, y, axis=-1):
+    return np.mean(x, axis=axis) - np.mean(y, axis=axis)
+
+
+def _monte_carlo_error(p, rounds=10_000):
+    return (
+        4 * np.sqrt(2 * p * (1 - p) / rounds) + 1e-3
+    )  # four standard errors of the difference of two estimates
+
+
+def _beyond(value, observed, alternative):
+    slack = 1e-12
+    if alternative == "two-sided":
+        return abs(value) >= abs(observed) - slack
+    return value >= observed - slack if alternative == "greater" else value <= observed + slack
+
+
+@pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
+def test_few_pairs_are_enumerated(alternative):
+    a, b = _scores(8, 0.15)
+    observed = np.mean(a - b)
+    patterns = list(product([1, -1], repeat=8))
+    extreme = sum(_beyond(np.mean((a - b) * signs), observed, alternative) for signs in patterns)
+    assert permutation_test(a, b, alternative=alternative) == pytest.approx(extreme / 256)
+
+
+@pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
+def test_few_unpaired_scores_are_enumerated(alternative):
+    a, b = _scores(6, 0.2)[0], _scores(5, 0, seed=2)[1]
+    pool, extreme, count = np.concatenate([a, b]), 0, 0
+    for pick in combinations(range(11), 6):
+        rest = [i for i in range(11) if i not in pick]
+        extreme += _beyond(pool[list(pick)].mean() - pool[rest].mean(), a.mean() - b.mean(), alternative)
+        count += 1
+    assert permutation_test(a, b, paired=False, alternative=alternative) == pytest.approx(extreme / count)
+
+
+def test_five_folds_cannot_be_significant():
+    """With five pairs the smallest two-sided p is 2 / 32 (paper_spec 14)."""
+    assert permutation_test(np.arange(5) + 10.0, np.arange(5.0)) == 2 / 32
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.03, 0.08])
+@pytest.mark.parametrize("paired", [True, False])
+def test_agrees_with_scipy(shift, paired):
+    a, b = _scores(60, shift)
+    expected = stats.permutation_test(
+        (a, b),
+        _difference,
+        permutation_type="samples" if paired else "independent",
+        n_resamples=9999,
+        alternative="greater",
+        rng=np.random.default_rng(3),
+    ).pvalue
+    found = permutation_test(a, b, paired=paired, alternative="greater")
+    assert found == pytest.approx(expected, abs=_monte_carlo_error(expected))
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_agrees_with_mlxtend(paired):
+    a, b = _scores(40, 0.05)
+    rounds = 2000
+    expected = mlxtend_test(a, b, method="approximate", num_rounds=rounds, seed=4, paired=paired)
+    found = permutation_test(a, b, rounds=rounds, seed=5, paired=paired)
+    assert found == pytest.approx(expected, abs=_monte_carlo_error(expected, rounds))
+
+
+def test_exact_value_equals_mlxtend():
+    a, b = _scores(9, 0.1)
+    expected = mlxtend_test(a, b, method="exact", paired=True)
+    assert permutation_test(a, b) == pytest.approx(expected)
+
+
+def test_p_is_never_zero_and_depends_on_the_seed_only():
+    a, b = _scores(100, 5.0)
+    assert permutation_test(a, b, rounds=999) == 1 / 1000
+    a, b = _scores(100, 0.01)
+    assert permutation_test(a, b, seed=1) == permutation_test(a, b, seed=1)
+    assert permutation_test(a, b, seed=1) != permutation_test(a, b, seed=2)
+    assert permutation_test(a, a) == 1
+
+
+def test_p_is_uniform_without_a_difference():
+    p_values = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        p_values.append(permutation_test(rng.random(30), rng.random(30), rounds=500, seed=seed))
+    assert stats.kstest(p_values, "uniform").pvalue > 0.001
+
+
+def test_brats_size_takes_less_than_a_second():
+    a, b = _scores(1151, 0.01)
+    start = time.process_time()
+    permutation_test(a, b, rounds=10_000)
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize(
+    "a, b, paired",
+    [([], [], True), ([1.0, np.nan], [1.0, 2.0], True), ([1.0, 2.0], [1.0], True), ([1.0], [], False)],
+)
+def test_scores_are_checked(a, b, paired):
+    with pytest.raises(ValueError, match="scores"):
+        permutation_test(a, b, paired=paired)
+
+
+def test_alternative_is_checked():
+    with pytest.raises(ValueError, match="alternative"):
+        permutation_test([1.0, 2.0], [2.0, 1.0], alternative="both")
+
+
+def test_holm_on_a_worked_example():
+    """0.01 * 4, then 0.02 * 3, then max(0.06, 0.03 * 2) and max(0.06, 0.04 * 1)."""
+    assert holm([0.02, 0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.06, 0.04, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1, 1])
+    with_gap = holm([0.02, np.nan, 0.01])
+    assert with_gap[[0, 2]] == pytest.approx([0.02, 0.02]) and np.isnan(with_gap[1])
+
+
+def test_bootstrap_interval_is_close_to_the_normal_one():
+    values = np.random.default_rng(6).normal(3, 2, 400)
+    low, high = bootstrap_interval(values, seed=7)
+    spread = values.std(ddof=1) / 20
+    assert low == pytest.approx(values.mean() - 1.96 * spread, abs=0.15 * spread)
+    assert high == pytest.approx(values.mean() + 1.96 * spread, abs=0.15 * spread)
+    assert bootstrap_interval(np.append(values, np.nan), seed=7) == (low, high)
+
+
+def test_bootstrap_interval_covers_as_often_as_it_says():
+    hits = 0
+    for seed in range(150):
+        values = np.random.default_rng(seed).exponential(1.0, 50)
+        low, high = bootstrap_interval(values, seed=seed, level=0.9, rounds=500)
+        hits += low <= 1 <= high
+    assert hits / 150 == pytest.approx(0.9, abs=0.09)
+
+
+def test_bootstrap_interval_of_degenerate_values():
+    assert bootstrap_interval([0.4, 0.4, 0.4], seed=1) == (0.4, 0.4)
+    assert np.isnan(bootstrap_interval([0.4], seed=1)).all()
+
+
+def test_star_needs_every_rival_beaten():
+    rng = np.random.default_rng(8)
+    base = rng.random(200)
+    clear, close = base - 0.2 + 0.1 * rng.standard_normal(200), base + 0.001 * rng.standard_normal(200)
+    alone = superior_to_all(base, {"clear": clear}, seed=9)
+    assert alone.superior and alone.p_values["clear"] < 0.001
+    both = superior_to_all(base, {"clear": clear, "close": close}, seed=9)
+    assert not both.superior and both.p_values["close"] > 0.05
+    assert both.holm["clear"] == pytest.approx(2 * both.p_values["clear"])
+    assert not superior_to_all(clear, {"base": base}, seed=9).superior
+    assert superior_to_all(clear, {"base": base}, seed=9, higher_is_better=False).superior
+    assert not superior_to_all(base, {}, seed=9).superior

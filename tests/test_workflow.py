@@ -1,0 +1,113 @@
+"""The workflow: plans of both configurations, lint, environments, messages.  No job is run here."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+def snakemake(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def jobs_of(plan):
+    """Job counts per rule of a dry run."""
+    table = plan.split("Job stats:")[-1]
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
+
+
+def test_the_plan_of_the_demo_has_every_stage(tmp_path):
+    run = snakemake("-n", "--quiet", "rules", "--configfile", "demo/config.yaml", "--config", "run=plan-test")
+    assert run.returncode == 0, run.stdout + run.stderr
+    jobs = jobs_of(run.stdout + run.stderr)
+    arms, trained = 8, 3
+    assert jobs["phantom"] == jobs["ingest"] == jobs["splits"] == 5
+    assert jobs["pack"] == 6  # ixi twice, the others once
+    assert jobs["train"] == trained * 2 and jobs["reconstruct"] == jobs["score"] == arms * 2
+    assert jobs["backbone"] == jobs["tables"] == jobs["figures"] == jobs["check"] == 1
+
+
+def test_the_plan_of_the_full_study_is_small_and_quick():
+    start = time.time()
+    run = snakemake("-n", "--quiet", "rules", "--config", "run=plan-test")
+    seconds = time.time() - start
+    assert run.returncode == 0, run.stdout + run.stderr
+    jobs = jobs_of(run.stdout + run.stderr)
+    # 577 x 2 and 1251, 30, 655, 60 scans in shards of 50: 24 + 26 + 1 + 14 + 2
+    assert jobs["skull_strip"] == jobs["register"] == 67
+    assert jobs["train"] == 3 * 2 * 5
+    assert jobs["total"] < 450
+    assert seconds < 30  # 3 s on an idle machine
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("traning=1", "config: unknown key at top level: 'traning' is not known. Did you mean 'train'?"),
+        ("arms={x: {method: cdpm}}", "config: arms.x.method: 'cdpm' is not known. Did you mean 'cddpm'?"),
+    ],
+)
+def test_a_wrong_configuration_stops_with_one_line(change, message):
+    run = snakemake("-n", "--config", change)
+    output = run.stdout + run.stderr
+    assert run.returncode != 0
+    assert message in output and "Traceback" not in output
+
+
+def test_lint_finds_nothing():
+    run = snakemake("--lint")
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def rules():
+    """(file, rule name, text) of every rule."""
+    for path in sorted((ROOT / "rules").glob("**/*.smk")):
+        for name, text in re.findall(r"^rule (\w+):\n((?:[ \n].*\n?)*)", path.read_text(), re.MULTILINE):
+            yield pytest.param(text, id=f"{path.stem}-{name}")
+
+
+@pytest.mark.parametrize("text", rules())
+def test_every_rule_has_a_log_a_benchmark_and_an_environment(text):
+    for part in ("log:", "benchmark:", "conda:"):
+        assert f"    {part}" in text
+    assert "2>&1 | tee {log}" in text  # the reader sees progress, the log keeps it
+
+
+def test_environments_pin_what_the_lock_pins():
+    lock = {}
+    for line in (ROOT / "requirements.lock").read_text().splitlines():
+        if "==" in line:
+            name, version = line.split("==")
+            lock[name.lower().replace("_", "-")] = version
+    files = sorted((ROOT / "envs").glob("*.yaml"))
+    assert len(files) == 3
+    for path in files:
+        (pip,) = [d["pip"] for d in yaml.safe_load(path.read_text())["dependencies"] if isinstance(d, dict)]
+        for pin in pip:
+            name, version = pin.split("==")
+            assert lock[name.lower().replace("_", "-")] == version, f"{path.name}: {pin}"
+
+
+def test_the_lock_leaves_out_what_breaks_torch():
+    # DESIGN decision 14: their wheels break `import torchmetrics` beside a CPU build of torch
+    names = {line.split("==")[0].lower() for line in (ROOT / "requirements.lock").read_text().splitlines()}
+    assert not names & {"torchvision", "timm", "monai"}
+
+
+def test_missing_raw_data_is_asked_for_in_one_line(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "workflow_scripts/acquire.py", "--cohort", "brats21", "--adapter", "brats21", "--folder",
+         str(tmp_path / "nothing"), "--table", str(tmp_path / "table.tsv")],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 1
+    assert run.stderr.startswith("error: brats21: nothing in") and "CC BY 4.0" in run.stderr
+    assert len(run.stderr.strip().splitlines()) == 1 and not (tmp_path / "table.tsv").exists()

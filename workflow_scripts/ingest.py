@@ -1,0 +1,43 @@
+"""Unpack a cohort's raw data, check its scans and write the cohort table."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from uad.cohorts import find_adapter, ingest
+from uad.config.model import CohortSettings
+from uad.errors import InputError, run_program
+from uad.provenance import Provenance
+from uad.recipe import read_settings
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", required=True, type=Path)
+    parser.add_argument("--raw", required=True, type=Path)
+    parser.add_argument("--unpacked", required=True, type=Path)
+    parser.add_argument("--table", required=True, type=Path)
+    arguments = parser.parse_args()
+
+    settings = read_settings(arguments.settings)
+    provenance = Provenance(settings)
+    cohort = CohortSettings.model_validate(settings["cohort"])
+    adapter_class = find_adapter(cohort.adapter)
+    flags = ("healthy", "stripped", "registered", "bias_corrected")
+    given = {key: getattr(cohort, key) for key in flags if getattr(cohort, key) is not None}
+    adapter = adapter_class(**given) if cohort.adapter == "folder" else adapter_class()
+    table, notes = ingest(adapter, arguments.raw, arguments.unpacked, cohort.modalities, arguments.table)
+    if cohort.source == "phantom":  # its size is a choice
+        notes = [note for note in notes if "the full data set has" not in note]
+    for note in notes:
+        print(f"[ingest {arguments.table.stem}] {note}", file=sys.stderr)
+    if len(table) < cohort.subjects // 2:
+        raise InputError(
+            f"{arguments.raw}: {len(table)} usable subjects, but cohorts.{arguments.table.stem}.subjects is "
+            f"{cohort.subjects}; complete the data or correct the number"
+        )
+    provenance.write(arguments.table.with_suffix(".json"), subjects=len(table), notes=notes)
+
+
+if __name__ == "__main__":
+    run_program(main)

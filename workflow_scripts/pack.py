@@ -1,0 +1,36 @@
+"""Pack a cohort's preprocessed scans of one modality into a memory-mapped store."""
+
+import argparse
+from pathlib import Path
+
+from uad.config.model import PackSettings
+from uad.errors import run_program
+from uad.provenance import Provenance
+from uad.recipe import read_settings
+from uad.store import Store, pack
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", required=True, type=Path)
+    parser.add_argument("--cohort", required=True, type=Path, help="cohort table")
+    parser.add_argument("--shards", required=True, nargs="+", type=Path)
+    parser.add_argument("--store", required=True, help="prefix of the store's files")
+    arguments = parser.parse_args()
+
+    settings = read_settings(arguments.settings)
+    provenance = Provenance(settings)
+    pack(
+        arguments.shards,
+        arguments.cohort,
+        settings["modality"],
+        PackSettings.model_validate(settings["pack"]),
+        settings["spacing_mm"],
+        arguments.store,
+    )
+    images = Store.open(arguments.store).images
+    provenance.write(f"{arguments.store}.json", shape=list(images.shape), dtype=str(images.dtype))
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,63 @@
+"""Reconstruct every cohort of one modality with one arm, and cache the result for scoring."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from uad.cohorts.splits import read_splits
+from uad.errors import run_program
+from uad.files import atomic_path
+from uad.methods import load_method
+from uad.provenance import Provenance
+from uad.recipe import read_settings
+from uad.reconstruction import read_arm_on_cohort
+from uad.seeds import seed_for
+from uad.store import Store
+from uad.weights import load_model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", required=True, type=Path)
+    parser.add_argument("--results", required=True, type=Path)
+    parser.add_argument("--fold", required=True, type=int)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--model", type=Path, help="weights of the trained arm; nothing for arms that do not train")
+    parser.add_argument("--table", required=True, type=Path)
+    arguments = parser.parse_args()
+
+    settings = read_settings(arguments.settings)
+    provenance = Provenance(settings)
+    arm, modality = settings["arm"], settings["modality"]
+    torch.set_num_threads(arguments.threads)
+    method_class = load_method(settings["method"])
+    method = method_class(method_class.Params.model_validate(settings["params"]))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = None
+    rows = []
+    for cohort in settings["cohorts"]:
+        store = Store.open(arguments.results / "store" / f"{cohort}_{modality}")
+        if method.trains and network is None:
+            network = load_model(method.network(store.images.shape[2:]), arguments.model).to(device)
+        splits = read_splits(arguments.results / "splits" / f"{cohort}.tsv")
+        scored = splits[(splits["fold"] == arguments.fold) & splits["split"].isin(["val", "test"])]
+
+        def progress(line: str, cohort: str = cohort) -> None:
+            print(f"[reconstruct {arm} {modality} {cohort}] {line}", file=sys.stderr, flush=True)
+
+        seed = seed_for(settings["seed"], arm, modality, arguments.fold, "reconstruct", cohort)
+        row = read_arm_on_cohort(
+            method, network, store, sorted(scored["subject"]), settings["t_tests"], seed,
+            arguments.table.parent / f"{cohort}.npy", progress,
+        )  # fmt: skip
+        rows.append({"cohort": cohort, **row})
+    provenance.write(arguments.table.parent / "provenance.json", volumes=sum(row["volumes"] for row in rows))
+    with atomic_path(arguments.table) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, sep="\t", index=False)
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,49 @@
+"""Register, bias-correct and crop one shard of a cohort."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"  # more threads make ANTs irreproducible
+
+from uad.config.model import PreprocessSettings
+from uad.errors import run_program
+from uad.preprocessing.register import register_shard
+from uad.preprocessing.scan import read_table
+from uad.preprocessing.templates import find_atlas
+from uad.provenance import Provenance
+from uad.recipe import read_settings
+from uad.seeds import seed_for
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", required=True, type=Path)
+    parser.add_argument("--cohort", required=True, type=Path, help="cohort table")
+    parser.add_argument("--stripped", required=True, type=Path, help="the shard's table of the skull-strip stage")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--table", required=True, type=Path)
+    arguments = parser.parse_args()
+
+    settings = read_settings(arguments.settings)
+    provenance = Provenance(settings)
+    preprocess = PreprocessSettings.model_validate(settings["preprocess"])
+    cohort, stripped = read_table(arguments.cohort), read_table(arguments.stripped)
+    table = register_shard(
+        cohort[cohort["subject"].isin(stripped["subject"])],
+        stripped,
+        find_atlas(preprocess.atlas.image, settings["data_dir"]),
+        preprocess,
+        arguments.table.parent,
+        arguments.table,
+        name=f"{arguments.cohort.stem} {arguments.table.stem}",
+        seed=seed_for(settings["seed"], "registration"),
+        workers=arguments.workers,
+        progress=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    provenance.write(arguments.table.with_suffix(".json"), scans=len(table))
+
+
+if __name__ == "__main__":
+    run_program(main)

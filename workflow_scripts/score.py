@@ -1,0 +1,48 @@
+"""Score one arm on every cohort of one modality and fold."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from uad.errors import run_program
+from uad.files import atomic_path
+from uad.provenance import Provenance
+from uad.recipe import read_settings
+from uad.score_arm import ArmScorer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", required=True, type=Path)
+    parser.add_argument("--results", required=True, type=Path)
+    parser.add_argument("--fold", required=True, type=int)
+    parser.add_argument("--arrays", required=True, type=Path, help="table of the arm's cached arrays")
+    parser.add_argument("--backbone", type=Path, help="network of the perceptual distance")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--metrics", required=True, type=Path)
+    parser.add_argument("--examples", required=True, type=Path)
+    arguments = parser.parse_args()
+
+    settings = read_settings(arguments.settings)
+    provenance = Provenance(settings)
+    torch.set_num_threads(arguments.threads)
+    scorer = ArmScorer(settings, arguments.results, arguments.fold, arguments.arrays, arguments.backbone)
+    rows, examples = [], {}
+    for cohort in settings["cohorts"]:
+        print(f"[score {settings['arm']} {settings['modality']}] {cohort}", file=sys.stderr, flush=True)
+        cohort_rows, cohort_examples = scorer.score(cohort)
+        rows += cohort_rows
+        examples |= cohort_examples
+    with atomic_path(arguments.examples) as temporary:
+        np.savez_compressed(temporary, **examples)
+    with atomic_path(arguments.metrics) as temporary:
+        pd.DataFrame(rows).to_parquet(temporary, index=False)
+    provenance.write(arguments.metrics.with_suffix(".json"), rows=len(rows), thresholds=scorer.thresholds)
+
+
+if __name__ == "__main__":
+    run_program(main)

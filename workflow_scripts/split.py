@@ -1,0 +1,45 @@
+"""Assign a cohort's subjects to train, validation and test, per fold."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from uad.cohorts import read_cohort
+from uad.cohorts.splits import authors_splits, check_splits, draw_splits, write_splits
+from uad.config.model import CohortSettings, SplitSettings
+from uad.errors import run_program
+from uad.provenance import Provenance
+from uad.recipe import read_settings
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", required=True, type=Path)
+    parser.add_argument("--cohort", required=True, type=Path, help="cohort table")
+    parser.add_argument("--table", required=True, type=Path)
+    arguments = parser.parse_args()
+
+    settings = read_settings(arguments.settings)
+    provenance = Provenance(settings)
+    cohort = CohortSettings.model_validate(settings["cohort"])
+    splits = SplitSettings.model_validate(settings["splits"])
+    subjects = read_cohort(arguments.cohort)
+    from_authors = splits.source == "authors" and cohort.adapter != "folder"
+    if from_authors:
+        table, notes = authors_splits(
+            splits.authors_csv, cohort.adapter, subjects["subject"], settings["folds"]
+        )
+    else:
+        table = draw_splits(subjects, cohort.splits.model_dump(), settings["folds"], settings["seed"])
+        notes = []
+    check_splits(table, allow_overlap=from_authors)
+    for note in notes:
+        print(f"[splits {settings['name']}] {note}", file=sys.stderr)
+    counts = table.groupby(["fold", "split"]).size().unstack(fill_value=0)
+    print(f"[splits {settings['name']}] " + counts.to_string().replace("\n", "\n    "), file=sys.stderr)
+    write_splits(table, arguments.table)
+    provenance.write(arguments.table.with_suffix(".json"), notes=notes)
+
+
+if __name__ == "__main__":
+    run_program(main)

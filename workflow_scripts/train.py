@@ -1,0 +1,67 @@
+"""Train one arm on one fold of one modality."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from uad.cohorts.splits import read_splits
+from uad.config.model import TrainSettings
+from uad.errors import InputError, run_program
+from uad.methods import load_method
+from uad.provenance import Provenance
+from uad.recipe import read_settings
+from uad.seeds import seed_for
+from uad.store import Store
+from uad.training import SliceSource, train_arm, write_curve
+from uad.weights import save_model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", required=True, type=Path)
+    parser.add_argument("--store", required=True, help="prefix of the training cohort's store")
+    parser.add_argument("--splits", required=True, type=Path)
+    parser.add_argument("--fold", required=True, type=int)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--model", required=True, type=Path)
+    arguments = parser.parse_args()
+
+    settings = read_settings(arguments.settings)
+    provenance = Provenance(settings)
+    arm, modality, fold = settings["arm"], settings["modality"], arguments.fold
+    method_class = load_method(settings["method"])
+    method = method_class(method_class.Params.model_validate(settings["params"]))
+    train = TrainSettings.model_validate(settings["train"])
+    store = Store.open(arguments.store)
+    splits = read_splits(arguments.splits).query("fold == @fold")
+
+    def source(split: str) -> SliceSource:
+        rows = [store.row(subject) for subject in sorted(splits.query("split == @split")["subject"])]
+        if not rows:
+            raise InputError(f"{arguments.splits}: fold {fold} has no subject in split '{split}'")
+        return SliceSource(store.images, rows, train, settings["spacing_mm"])
+
+    def progress(line: str) -> None:
+        print(f"[train {arm} {modality} fold{fold}] {line}", file=sys.stderr, flush=True)
+
+    seed = seed_for(settings["seed"], arm, modality, fold)
+    # the checkpoints belong to this recipe: another recipe has another settings file and starts anew
+    checkpoints = arguments.model.parent / "checkpoints" / arguments.settings.stem
+    start = time.time()
+    network, curve = train_arm(
+        method, source("train"), source("val"), seed=seed, checkpoints=checkpoints,
+        threads=arguments.threads, progress=progress,
+    )  # fmt: skip
+    write_curve(curve, arguments.model.parent / "log.csv")
+    parameters = sum(p.numel() for p in network.parameters())
+    provenance.write(
+        arguments.model.parent / "provenance.json",
+        seed=seed, parameters=parameters, training_seconds=round(time.time() - start, 1),
+        training_volumes=len(source("train").rows), validation_volumes=len(source("val").rows),
+    )  # fmt: skip
+    save_model(network, arguments.model, {"arm": arm, "settings": arguments.settings.name})
+
+
+if __name__ == "__main__":
+    run_program(main)

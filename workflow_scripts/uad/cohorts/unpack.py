@@ -1,0 +1,153 @@
+"""Safe, atomic unpacking of the wanted members of tar and zip archives.
+
+Archives come from the internet, so nothing in them is trusted: one member that would leave the target
+is enough to refuse the archive, links and devices are never created, and size and number of members are
+bounded.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import re
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from uad.errors import InputError
+
+MARKER = ".unpacked.json"
+_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
+_TAR_NAME = re.compile(r"\.(?:tar|tar\.gz|tgz)$")
+
+
+def unpack(
+    archive: str | Path,
+    target: str | Path,
+    wanted: Sequence[re.Pattern[str]],
+    *,
+    max_bytes: int = 500 * 2**30,
+    max_members: int = 500_000,
+) -> Path:
+    """Unpack the members of `archive` that match one of `wanted` into the folder `target`; returns `target`.
+
+    `target` appears in one rename when everything has been written. It is left alone when it already holds
+    this archive (same name, size, modification time) unpacked with the same patterns, else it is replaced.
+    Hidden files (`._x`, `.DS_Store`) and `__MACOSX` are skipped; tars inside a zip are looked into.
+
+    Args:
+        archive: a tar (plain or compressed) or zip file.
+        target: folder to create.
+        wanted: searched in the member's path with `/` and without leading `./`.
+        max_bytes: bound on the unpacked size of the wanted members.
+        max_members: bound on the number of members, wanted or not.
+
+    Raises:
+        InputError: damaged, encrypted or too large; a member outside the target; a wanted link or device.
+    """
+    archive, target = Path(archive), Path(target)
+    status = archive.stat()
+    record = {
+        "archive": archive.name,
+        "bytes": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+        "wanted": [pattern.pattern for pattern in wanted],
+    }
+    if _recorded(target) == record:
+        return target
+    partial = target.with_name(
+        f".{target.name}.partial"
+    )  # fixed name: what a killed run left is cleared here
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        _Unpacking(archive, partial, wanted, max_bytes, max_members).run()
+        (partial / MARKER).write_text(json.dumps(record, indent=1) + "\n")
+        if target.exists():
+            shutil.rmtree(target)
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def is_junk(path: str) -> bool:
+    """Whether a relative path is an operating system's leftover (`._x`, `.DS_Store`, `__MACOSX/x`)."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(path).parts)
+
+
+def _recorded(target: Path) -> dict | None:
+    try:
+        return json.loads((target / MARKER).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+class _Unpacking:
+    """One archive being unpacked: counts members and bytes over the archive and the tars inside it."""
+
+    def __init__(
+        self, archive: Path, target: Path, wanted: Sequence[re.Pattern[str]], max_bytes: int, max_members: int
+    ) -> None:
+        self.archive, self.target, self.wanted = archive, target, wanted
+        self.bytes_left, self.members_left = max_bytes, max_members
+
+    def run(self) -> None:
+        try:
+            if zipfile.is_zipfile(self.archive):
+                self._unpack_zip()
+            else:
+                with tarfile.open(self.archive, "r:*") as tar:
+                    self._unpack_tar(tar)
+        except _DAMAGED as error:
+            reason = str(error) or type(error).__name__
+            raise InputError(
+                f"{self.archive}: truncated, damaged or neither tar nor zip ({reason}); download it again"
+            ) from error
+
+    def _unpack_tar(self, tar: tarfile.TarFile) -> None:
+        for member in tar:
+            if self._is_wanted(member.name, member.size) and not member.isdir():
+                if not member.isreg():
+                    self._refuse(member.name, "is a link or device")
+                tar.extract(member, self.target, filter="data")
+
+    def _unpack_zip(self) -> None:
+        with zipfile.ZipFile(self.archive) as archive:
+            for member in archive.infolist():
+                if _TAR_NAME.search(member.filename) and not is_junk(member.filename):
+                    self._refuse_if_encrypted(member)
+                    with archive.open(member) as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
+                        self._unpack_tar(tar)
+                elif self._is_wanted(member.filename, member.file_size) and not member.is_dir():
+                    self._refuse_if_encrypted(member)
+                    kind = stat.S_IFMT(member.external_attr >> 16)
+                    if kind not in (0, stat.S_IFREG):
+                        self._refuse(member.filename, "is a link or device")
+                    archive.extract(member, self.target)
+
+    def _is_wanted(self, name: str, size: int) -> bool:
+        """Check a member's path and the bounds; True when it is to be written."""
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or "\\" in name:
+            self._refuse(name, "lies outside the archive")
+        self.members_left -= 1
+        if self.members_left < 0:
+            raise InputError(f"{self.archive}: has more members than allowed; is it the right file?")
+        if is_junk(str(path)) or not any(pattern.search(str(path)) for pattern in self.wanted):
+            return False
+        self.bytes_left -= size
+        if self.bytes_left < 0:
+            raise InputError(f"{self.archive}: unpacks to more bytes than allowed; is it the right file?")
+        return True
+
+    def _refuse_if_encrypted(self, member: zipfile.ZipInfo) -> None:
+        if member.flag_bits & 1:
+            self._refuse(member.filename, "is encrypted; unpack the archive yourself")
+
+    def _refuse(self, name: str, reason: str) -> None:
+        raise InputError(f"{self.archive}: not unpacked, because its member '{name}' {reason}")

@@ -1,0 +1,144 @@
+"""From YAML to a checked `Config`: protocol below, the user's keys above, one line per mistake."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import typing
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from uad.config.model import Config, TrainSettings
+from uad.config.protocols import protocol_values
+from uad.errors import InputError
+from uad.methods import Method, known_methods, load_method
+
+
+def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Deep merge: keys of `above` win; anything but a block replaces what was there."""
+    merged = copy.deepcopy(below)
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def load(*paths: str | Path) -> Config:
+    """Read YAML files, later ones as overlays, and resolve them."""
+    raw: dict[str, Any] = {}
+    for path in paths:
+        try:
+            raw = merge(raw, yaml.safe_load(Path(path).read_text()) or {})
+        except (OSError, yaml.YAMLError) as error:
+            raise InputError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from error
+    return resolve(raw)
+
+
+def resolve(raw: dict[str, Any]) -> Config:
+    """Check a raw configuration and fill in the protocol's choices.
+
+    Raises:
+        InputError: one line per mistake, naming the key and what was probably meant.
+    """
+    raw = {key: value for key, value in raw.items() if value is not None}
+    for block in ("arms", "cohorts"):  # an overlay drops an entry by setting it to null
+        raw[block] = {name: entry for name, entry in (raw.get(block) or {}).items() if entry is not None}
+    protocol = raw.get("protocol", "clean")
+    below = protocol_values(protocol) if protocol in ("clean", "authors", "paper") else {}
+    try:
+        config = Config.model_validate(merge(below, raw))
+    except ValidationError as error:
+        raise InputError("\n".join(f"config: {line}" for line in _messages(error, Config))) from error
+    for name in config.arms:
+        arm_settings(config, name)
+    for method in config.train_by_method:
+        _known_method(method, f"train_by_method.{method}")
+    return config
+
+
+def method_class(config: Config, arm: str) -> type[Method]:
+    """The method class behind an arm."""
+    return _known_method(config.arms[arm].method, f"arms.{arm}.method")
+
+
+def arm_settings(config: Config, arm: str) -> dict[str, Any]:
+    """An arm's resolved hyper-parameters and training settings as plain types.
+
+    Method keys: the configuration section the method names, below the arm's `params`.
+    Training keys: `train`, below `train_by_method`, below the arm's `train`.
+    """
+    settings = config.arms[arm]
+    method = method_class(config, arm)
+    section = getattr(config, method.section).model_dump(mode="json") if method.section else {}
+    shared = {key: value for key, value in section.items() if key in method.Params.model_fields}
+    train = merge(config.train.model_dump(mode="json"), config.train_by_method.get(settings.method, {}))
+    checked = {}
+    for key, model, values in (
+        ("params", method.Params, merge(shared, settings.params)),
+        ("train", TrainSettings, merge(train, settings.train)),
+    ):
+        try:
+            checked[key] = model.model_validate(values).model_dump(mode="json")
+        except ValidationError as error:
+            lines = _messages(error, model, f"arms.{arm}.{key}")
+            raise InputError("\n".join(f"config: {line}" for line in lines)) from error
+    return {"arm": arm, "method": settings.method, **checked}
+
+
+def _known_method(name: str, key: str) -> type[Method]:
+    if name not in known_methods():
+        raise InputError(f"config: {key}: {did_you_mean(name, known_methods())}")
+    return load_method(name)
+
+
+def did_you_mean(name: str, known: typing.Iterable[str]) -> str:
+    """One line: the name is not known, what is close, what exists."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"'{name}' is not known.{hint} Known: {', '.join(known)}"
+
+
+def _messages(error: ValidationError, model: type[BaseModel], root: str = "") -> list[str]:
+    """One line per mistake; `root` is where in the configuration the model sits."""
+    lines = []
+    for problem in error.errors():
+        *parents, last = problem["loc"] or ("",)
+        where = _dotted(root, problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            fields = _fields_at(model, parents)
+            place = _dotted(root, parents)
+            lines.append(f"unknown key at {place}: {did_you_mean(str(last), fields)}")
+        elif problem["type"] == "missing":
+            lines.append(f"{where}: this key is required")
+        else:
+            given = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
+            lines.append(f"{where}: {problem['msg'].removeprefix('Value error, ')}{given}")
+    return lines
+
+
+def _dotted(root: str, path: typing.Iterable[Any]) -> str:
+    return ".".join([root] * bool(root) + [str(part) for part in path]) or "top level"
+
+
+def _fields_at(model: type[BaseModel], path: list[Any]) -> list[str]:
+    """Field names of the model that sits at `path` below `model`."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is None:  # an entry of a dict of models: the path's name of an arm or a cohort
+            continue
+        model = _model_in(field.annotation) or model
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The pydantic model inside an annotation such as `Model | None` or `dict[str, Model]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_model_in(inner) for inner in typing.get_args(annotation))
+    return next((model for model in found if model), None)

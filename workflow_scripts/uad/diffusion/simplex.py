@@ -1,0 +1,168 @@
+"""2-D OpenSimplex noise in octaves, for a whole batch at once (paper_spec 5, D17).
+
+In the basis (u, v) of its lattice, OpenSimplex noise is a plain sum over the lattice points (i, j),
+
+    noise(u, v) = 16/47  sum_ij  max(0, 1 - p^2 - pq - q^2)^4  (g_ij . (p, q)),     p = u - i,  q = v - j,
+
+where p^2 + pq + q^2 is half the squared distance in the plane and g_ij one of 8 gradients, picked by a
+permutation of 0..255 that the seed shuffles. A point is in reach of the three corners of its triangle and
+of at most one lattice point more: the reflection of the corner that has the smallest barycentric coordinate.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+STRETCH = (1 / math.sqrt(3) - 1) / 2  # plane -> lattice basis: u = x + STRETCH (x + y)
+SQUISH = (math.sqrt(3) - 1) / 2  # lattice basis -> plane: x = u + SQUISH (u + v)
+SCALE = 16 / 47
+PERIOD = 256  # of the lattice's gradients, in cells
+GRADIENTS = ((5, 2), (2, 5), (-5, 2), (-2, 5), (5, -2), (2, -5), (-5, -2), (-2, -5))
+LCG_MULTIPLIER, LCG_INCREMENT = np.int64(6364136223846793005), np.int64(1442695040888963407)
+
+
+class NoiseOptions(NamedTuple):
+    """How the diffusion arms draw their noise; the defaults are the authors' (paper_spec 5, D17).
+
+    shared: one field for the whole batch. offset: move each octave's lattice at random.
+    half: round to float16. octaves, persistence, wavelength (pixels): see `octave_noise`.
+    """
+
+    shared: bool = True
+    offset: bool = False
+    half: bool = True
+    octaves: int = 6
+    persistence: float = 0.8
+    wavelength: float = 64.0
+
+
+def permutations(seeds: np.ndarray) -> np.ndarray:
+    """Seeds int [B] -> int64 [B, 256]: a shuffle of 0..255 per seed, by a 64-bit congruential generator."""
+    state = np.asarray(seeds, dtype=np.int64).copy()
+    source = np.tile(np.arange(256), (len(state), 1))
+    shuffled = np.empty_like(source)
+    each = np.arange(len(state))
+    for _ in range(3):
+        state = state * LCG_MULTIPLIER + LCG_INCREMENT
+    for last in range(255, -1, -1):
+        state = state * LCG_MULTIPLIER + LCG_INCREMENT
+        pick = (state + 31) % (last + 1)
+        shuffled[:, last] = source[each, pick]
+        source[each, pick] = source[:, last]
+    return shuffled
+
+
+def _gradient_window(perm: Tensor, i: Tensor, j: Tensor, dtype: torch.dtype) -> Tensor:
+    """Gradients in the lattice basis at the points i x j, int64 [B or 1, I] and [B or 1, J]: [2, B, I * J]."""
+    gradients = torch.tensor(GRADIENTS, dtype=dtype, device=perm.device)
+    gradients = (gradients + SQUISH * gradients.sum(dim=1, keepdim=True)) * SCALE
+    hashes = (perm.gather(1, (i & 255).expand(len(perm), -1))[:, :, None] + j[:, None]) & 255
+    which = perm.gather(1, hashes.flatten(1)).bitwise_and_(14) >> 1
+    return torch.stack([gradients[:, 0][which], gradients[:, 1][which]])
+
+
+def _lattice_noise(i: Tensor, j: Tensor, fu: Tensor, fv: Tensor, perm: Tensor, cells: Tensor) -> Tensor:
+    """Noise at the lattice coordinates cells + (i + fu, j + fv) -> [B, P].
+
+    i, j: whole cells. fu, fv: fractions in [0, 1). All four floating point, [B, P] or [1, P].
+    perm: permutations [B, 256]. cells: offset of each sample in whole cells, int64 [B, 2] or [1, 2].
+    """
+    i_first, j_first = int(i.min()) - 1, int(j.min()) - 1
+    rows = torch.arange(i_first, int(i.max()) + 3, device=perm.device)
+    columns = torch.arange(j_first, int(j.max()) + 3, device=perm.device)
+    stride = len(columns)
+    gradient_u, gradient_v = _gradient_window(perm, rows + cells[:, :1], columns + cells[:, 1:], fu.dtype)
+
+    # The upper triangle of a cell is the lower one turned by half a turn about the middle of the cell.
+    upper = (fu + fv > 1).to(fu.dtype)
+    sign = 1 - 2 * upper
+    fu, fv = (upper - fu).abs_(), (upper - fv).abs_()
+    # Positions in the window stay in floating point, where they are exact and cheaper than 64-bit integers.
+    origin = (i - i_first + upper) * stride + (j - j_first + upper)
+
+    # Of the three barycentric coordinates (1 - fu - fv, fu, fv), the smallest says which corner is reflected.
+    beyond = 1 - fu - fv <= torch.minimum(fu, fv)
+    extra_u = 2 * (beyond | (fu > fv)).to(fu.dtype) - 1
+    extra_v = 2 * (beyond | (fu <= fv)).to(fu.dtype) - 1
+
+    total = torch.zeros(len(perm), fu.shape[1], dtype=fu.dtype, device=fu.device)
+    corners = torch.tensor([[0, 0], [1, 0], [0, 1]], dtype=fu.dtype, device=fu.device)
+    for a, b in (*corners, (extra_u, extra_v)):
+        p, q = fu - a, fv - b
+        half_square = (p + q).mul_(p).addcmul_(q, q)
+        weight = (1 - half_square).clamp_(min=0).square_().square_().mul_(sign)
+        index = torch.addcmul(origin, sign, a * stride + b).long().expand(len(perm), -1)
+        total.addcmul_(gradient_u.gather(1, index), p.mul_(weight))
+        total.addcmul_(gradient_v.gather(1, index), q.mul_(weight))
+    return total
+
+
+def noise2(x: Tensor, y: Tensor, seeds: np.ndarray) -> Tensor:
+    """OpenSimplex noise at the points (x, y), float64 [P], for each of B seeds -> float64 [B, P]."""
+    stretch = STRETCH * (x + y)
+    u, v = (x + stretch)[None], (y + stretch)[None]
+    i, j = u.floor(), v.floor()
+    perm = torch.from_numpy(permutations(seeds)).to(x.device)
+    origin = torch.zeros(1, 2, dtype=torch.long, device=x.device)
+    return _lattice_noise(i, j, u - i, v - j, perm, origin)
+
+
+def _cells(parts: tuple[Tensor, ...], device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """The sum of float64 parts as whole cells and a fraction, both float32; the cells cost no precision."""
+    whole = sum(part.floor().float().to(device) for part in parts)
+    fraction = sum((part - part.floor()).float().to(device) for part in parts)
+    carry = fraction.floor()
+    return whole + carry, fraction - carry
+
+
+def octave_noise(height: int, width: int, seeds: np.ndarray, octaves: int = 6, persistence: float = 0.8,
+                 wavelength: float = 64.0, offset: bool = False,
+                 device: torch.device | str = "cpu") -> Tensor:
+    """Octaves of OpenSimplex noise, summed without normalisation, one field per seed (paper_spec 5, D17).
+
+    Octave k has the wavelength `wavelength` / 2^k (pixels) and the amplitude `persistence`^k.
+    offset False: all octaves share their lattice origin, so pixel (0, 0) is always 0 (the authors' noise).
+    offset True: each field and octave is moved by its own random offset, drawn from the seed, which makes the
+    noise equally strong everywhere (whole cells count too: octaves that meet in a cell share its gradients).
+
+    Returns float32 [B, height, width] on `device`; with the defaults the standard deviation is about 0.59.
+    """
+    perm = torch.from_numpy(permutations(seeds)).to(device)
+    shifts = np.zeros((1, octaves, 2))
+    if offset:
+        shifts = np.stack([np.random.default_rng(int(seed) % 2**64).uniform(0, PERIOD, (octaves, 2))
+                           for seed in seeds])
+    # Coordinates are laid out in float64 on the CPU (not every device has it), as three short vectors.
+    shift = torch.from_numpy(shifts)
+    cells, part = shift.floor().long().to(device), (shift - shift.floor())[..., None, None]
+    x = torch.arange(width, dtype=torch.float64)[None, None, :]
+    y = torch.arange(height, dtype=torch.float64)[None, :, None]
+    total = torch.zeros(len(perm), height * width, device=device)
+    for octave in range(octaves):
+        scaled_x, scaled_y = x * 2**octave / wavelength, y * 2**octave / wavelength
+        i, fu = _cells((scaled_x * (1 + STRETCH), scaled_y * STRETCH, part[:, octave, 0]), device)
+        j, fv = _cells((scaled_x * STRETCH, scaled_y * (1 + STRETCH), part[:, octave, 1]), device)
+        points = (coordinate.flatten(1) for coordinate in (i, j, fu, fv))
+        total += persistence**octave * _lattice_noise(*points, perm, cells[:, octave])
+    return total.view(-1, height, width)
+
+
+def noise_like(images: Tensor, generator: torch.Generator, shared: bool, offset: bool, half: bool,
+               octaves: int = 6, persistence: float = 0.8, wavelength: float = 64.0) -> Tensor:
+    """Simplex noise for images [B, 1, H, W] -> float32 [B, 1, H, W] on their device, seeded by `generator`.
+
+    shared: draw one field and repeat it over the batch (a view, do not write into it). offset, octaves,
+    persistence, wavelength: see `octave_noise`. half: round through float16 (paper_spec 5).
+    """
+    batch, _, height, width = images.shape
+    seeds = torch.randint(2**62, (1 if shared else batch,), generator=generator, device=generator.device)
+    field = octave_noise(height, width, seeds.cpu().numpy(), octaves, persistence, wavelength, offset,
+                         images.device)
+    if half:
+        field = field.half().float()
+    return field[:, None].expand(batch, 1, height, width)

@@ -1,0 +1,26 @@
+"""The registry of methods: every module of this folder with a class `METHOD` is one method.
+
+This package is imported by the Snakefile, so neither it nor a method's module imports torch at its top.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+
+from uad.methods.base import Method, Scan
+
+__all__ = ["Method", "Scan", "known_methods", "load_method"]
+
+
+@cache
+def known_methods() -> tuple[str, ...]:
+    """Names of all methods, sorted."""
+    names = (module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(sorted(name for name in names if name != "base" and not name.startswith("_")))
+
+
+def load_method(name: str) -> type[Method]:
+    """The class of a method by its module's name."""
+    return importlib.import_module(f"{__name__}.{name}").METHOD

@@ -1,0 +1,69 @@
+"""What a method is: one small class that says how it trains and how it reads a scan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import pydantic
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Generator, Tensor, nn
+
+
+class NoParams(pydantic.BaseModel):
+    """A method without hyper-parameters."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+
+class Scan(NamedTuple):
+    """One packed volume: all arrays [Z, Y, X]."""
+
+    subject: str
+    image: np.ndarray  # float32 in [0, 1], background 0
+    mask: np.ndarray  # bool, brain
+    label: np.ndarray  # uint8: 0 none, 1 lesion, 2 excluded; only control methods may look
+
+
+class Method:
+    """Base class of all methods.
+
+    A method either reconstructs (`gives = "reconstruction"`; the anomaly map is then the absolute difference
+    inside the brain) or draws an anomaly map itself (`gives = "map"`).  Hooks import torch inside, because the
+    Snakefile reads the class attributes at every start.
+    """
+
+    Params: ClassVar[type[pydantic.BaseModel]] = NoParams
+    section: ClassVar[str | None] = None  # configuration section that holds shared defaults of `Params`
+    gives: ClassVar[str] = "reconstruction"
+    trains: ClassVar[bool] = True
+    reads_noise_levels: ClassVar[bool] = False  # diffusion: read at each t_test and as an ensemble
+    postprocess: ClassVar[bool] = True  # False: the map enters after post-processing (controls)
+    control: ClassVar[bool] = False  # proves the metrics; not a competitor
+    gpu_hours: ClassVar[float] = 1.0  # one training at the paper's size on one GPU; asked from the cluster
+    RECIPE_VERSION: ClassVar[int] = 1  # raise when the numbers change
+
+    def __init__(self, params: pydantic.BaseModel) -> None:
+        self.params = params
+
+    def network(self, shape: tuple[int, int]) -> nn.Module:
+        """The network to train, for slices of `shape` (height, width)."""
+        raise TypeError(f"{type(self).__name__} has nothing to train")
+
+    def loss(self, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
+        """Training loss of a batch of slices [B, 1, H, W] in [0, 1]; all randomness from `generator`."""
+        raise TypeError(f"{type(self).__name__} has nothing to train")
+
+    def reconstruct(
+        self, network: nn.Module | None, images: Tensor, t_tests: list[int], generator: Generator
+    ) -> Tensor:
+        """Reconstruct a volume [Z, 1, H, W] in [0, 1] once per noise level: [T, Z, 1, H, W], not clamped.
+
+        T is 1 for methods that do not read noise levels.
+        """
+        raise TypeError(f"{type(self).__name__} gives no reconstruction")
+
+    def anomaly_map(self, scan: Scan, rng: np.random.Generator) -> np.ndarray:
+        """The anomaly map [Z, H, W] of a scan, float32, not negative."""
+        raise TypeError(f"{type(self).__name__} gives no map of its own")

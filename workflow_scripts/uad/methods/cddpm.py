@@ -1,0 +1,37 @@
+"""cDDPM: the U-Net is conditioned on an encoding of the noise-free input.  paper_spec 7."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from uad.config.model import ConditionedDiffusionSettings
+from uad.methods.ddpm import DDPM
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class ConditionedDDPM(DDPM):
+    """An encoder turns the noise-free slice into a vector that scales and shifts every residual block."""
+
+    Params = ConditionedDiffusionSettings
+    gpu_hours = 8.5
+
+    def network(self, shape: tuple[int, int]) -> nn.Module:
+        from uad.networks.conditioned import ConditionedUNet
+        from uad.networks.resnet import ResNetEncoder
+        from uad.networks.unet import UNet
+
+        condition, encoder = self.params.condition, self.params.encoder
+        return ConditionedUNet(
+            UNet(
+                **self.params.unet.model_dump(), condition_dim=condition.dim, condition_mlp=condition.mlp
+            ),
+            ResNetEncoder(**encoder.model_dump(), output_dim=condition.dim),
+        )
+
+    def condition(self, network: nn.Module, images: Tensor) -> Tensor:
+        return network.encoder(images)
+
+
+METHOD = ConditionedDDPM

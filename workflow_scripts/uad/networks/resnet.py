@@ -1,0 +1,113 @@
+"""2-D residual encoder: the conditioning network of cDDPM and the backbone of SparK (paper_spec 7 and 8)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+BLOCKS_PER_STAGE = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: while training, drops the branch of whole samples and scales the rest by 1/keep.
+
+    Draws from torch's RNG as nn.Dropout does; the caller seeds it.
+    """
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        keep = 1 - self.rate
+        return x * (torch.rand(len(x), 1, 1, 1, device=x.device) < keep) / keep
+
+
+def conv(in_channels: int, out_channels: int, size: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, size, stride, padding=size // 2, bias=False)
+
+
+def basic_branch(in_channels: int, width: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        conv(in_channels, width, 3, stride), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+        conv(width, width, 3), nn.BatchNorm2d(width),
+    )
+
+
+def bottleneck_branch(in_channels: int, width: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        conv(in_channels, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+        conv(width, width, 3, stride), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+        conv(width, 4 * width, 1), nn.BatchNorm2d(4 * width),
+    )
+
+
+class Residual(nn.Module):
+    """relu(shortcut(x) + drop_path(branch(x)))."""
+
+    def __init__(self, in_channels: int, width: int, stride: int, bottleneck: bool, drop_path: float):
+        super().__init__()
+        self.branch = (bottleneck_branch if bottleneck else basic_branch)(in_channels, width, stride)
+        out_channels = 4 * width if bottleneck else width
+        self.shortcut = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            projection = conv(in_channels, out_channels, 1, stride)
+            self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(out_channels))
+        self.drop_path = DropPath(drop_path)
+        # The branch starts at zero, so that a fresh block passes its input on.
+        nn.init.zeros_(self.branch[-1].weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.shortcut(x) + self.drop_path(self.branch(x)))
+
+
+class ResNetEncoder(nn.Module):
+    """ResNet-50 (bottleneck blocks), ResNet-18 or ResNet-10 (basic blocks) with a linear head (paper_spec 7).
+
+    output_dim: length d of the condition vector. width: channels of the stem (64 in the standard network).
+    drop_path: rate of the last block; it rises linearly from 0 at the first.
+    `pyramid` holds the channels of the four maps of `features`: (256, 512, 1024, 2048) for depth 50.
+    """
+
+    def __init__(self, depth: int = 50, output_dim: int = 512, width: int = 64, drop_path: float = 0.05,
+                 in_channels: int = 1):
+        super().__init__()
+        if depth not in BLOCKS_PER_STAGE:
+            raise ValueError(f"depth is {depth}, it must be one of {sorted(BLOCKS_PER_STAGE)}")
+        bottleneck = depth == 50
+        counts = BLOCKS_PER_STAGE[depth]
+        self.stem = nn.Sequential(
+            conv(in_channels, width, 7, 2), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, stride=2, padding=1),
+        )
+        self.pyramid = tuple(width * 2**stage * (4 if bottleneck else 1) for stage in range(4))
+        n_blocks = sum(counts)
+        rates = (drop_path * index / (n_blocks - 1) for index in range(n_blocks))
+        self.stages = nn.ModuleList()
+        channels = width
+        for stage, count in enumerate(counts):
+            residuals = []
+            for index in range(count):
+                stride = 2 if stage > 0 and index == 0 else 1
+                residuals.append(Residual(channels, width * 2**stage, stride, bottleneck, next(rates)))
+                channels = self.pyramid[stage]
+            self.stages.append(nn.Sequential(*residuals))
+        self.fc = nn.Linear(channels, output_dim)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """x [B, in_channels, H, W] in [0, 1] -> the four maps at 1/4, 1/8, 1/16 and 1/32 of the size."""
+        h = self.stem(x)
+        maps = []
+        for stage in self.stages:
+            h = stage(h)
+            maps.append(h)
+        return maps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, in_channels, H, W] in [0, 1] -> condition vector [B, output_dim]."""
+        return self.fc(self.features(x)[-1].mean(dim=(2, 3)))

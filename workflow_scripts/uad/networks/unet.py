@@ -1,0 +1,173 @@
+"""The U-Net of the diffusion arms (paper_spec 6 and 7)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def zero_initialised(layer: nn.Module) -> nn.Module:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def group_norm(groups: int, channels: int) -> nn.GroupNorm:
+    # Narrow networks get fewer groups, so that a group still averages over 4 channels as it does at base 128.
+    return nn.GroupNorm(math.gcd(groups, max(channels // 4, 1), channels), channels)
+
+
+def sinusoidal_embedding(t: Tensor, width: int) -> Tensor:
+    """Cosines, then sines, of t at width/2 geometric frequencies 1 ... 1/10000: [B] -> float32 [B, width]."""
+    half = width // 2
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device) / half)
+    angles = t.float()[:, None] * frequencies
+    return F.pad(torch.cat([angles.cos(), angles.sin()], dim=1), (0, width % 2))
+
+
+def embedding_mlp(in_features: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(in_features, width), nn.SiLU(), nn.Linear(width, width))
+
+
+class ResBlock(nn.Module):
+    """Residual block whose second norm is scaled and shifted by the embedding (paper_spec 6).
+
+    `resample` is None, "down" (2x2 average pool) or "up" (nearest x2); it acts on both branches.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, embedding: int, groups: int,
+                 resample: str | None = None):
+        super().__init__()
+        self.resample = resample
+        self.norm1 = group_norm(groups, in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.to_scale_shift = nn.Linear(embedding, 2 * out_channels)
+        self.norm2 = group_norm(groups, out_channels)
+        self.conv2 = zero_initialised(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        same = in_channels == out_channels
+        self.skip = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
+
+    def _resampled(self, x: Tensor) -> Tensor:
+        if self.resample == "down":
+            return F.avg_pool2d(x, 2)
+        if self.resample == "up":
+            return F.interpolate(x, scale_factor=2, mode="nearest")
+        return x
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.conv1(self._resampled(F.silu(self.norm1(x))))
+        scale, shift = self.to_scale_shift(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
+        h = self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
+        return self.skip(self._resampled(x)) + h
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over all pixels, with a residual connection."""
+
+    def __init__(self, channels: int, heads: int, head_channels: int, groups: int):
+        super().__init__()
+        self.heads = heads
+        self.norm = group_norm(groups, channels)
+        self.qkv = nn.Linear(channels, 3 * heads * head_channels)
+        self.out = zero_initialised(nn.Linear(heads * head_channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.norm(x).flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return x + self.out(h).transpose(1, 2).reshape(x.shape)
+
+
+class UNet(nn.Module):
+    """Denoising U-Net, one channel in and out, attention in the middle block only (paper_spec 6 and 7).
+
+    base, multipliers: width of each level is base * multiplier; a level has half the size of the one before.
+    blocks: residual blocks per level on the way down (one more on the way up).
+    attention_heads, head_channels: heads of the middle attention and channels per head.
+    groups: groups of each GroupNorm (fewer where a group would have less than 4 channels).
+    condition_dim: width d of the condition vector; 0 builds the unconditional network.
+    condition_mlp: send the condition through Linear-SiLU-Linear (the authors' code) before it is concatenated
+        to the time embedding; False concatenates it as it is (the paper's text).
+    time_dim: width of the time embedding and of the condition MLP; None means 4 * base. The paper's text (D6)
+        is condition_dim=128, condition_mlp=False, time_dim=128.
+    """
+
+    def __init__(self, base: int = 128, multipliers: Sequence[int] = (1, 2, 2), blocks: int = 3,
+                 attention_heads: int = 4, head_channels: int = 64, groups: int = 32, condition_dim: int = 0,
+                 condition_mlp: bool = True, time_dim: int | None = None):
+        super().__init__()
+        self.base = base
+        self.condition_dim = condition_dim
+        self.shrink = 2 ** (len(multipliers) - 1)
+        time_dim = 4 * base if time_dim is None else time_dim
+        self.time_emb = embedding_mlp(base, time_dim)
+        embedding = time_dim
+        if condition_dim:
+            self.label_emb = embedding_mlp(condition_dim, time_dim) if condition_mlp else nn.Identity()
+            embedding += time_dim if condition_mlp else condition_dim
+
+        def block(n_in: int, n_out: int, resample: str | None = None) -> ResBlock:
+            return ResBlock(n_in, n_out, embedding, groups, resample)
+
+        widths = [base * multiplier for multiplier in multipliers]
+        self.conv_in = nn.Conv2d(1, widths[0], 3, padding=1)
+        self.down = nn.ModuleList()
+        channels, skips = widths[0], [widths[0]]
+        for level, width in enumerate(widths):
+            for _ in range(blocks):
+                self.down.append(block(channels, width))
+                channels = width
+                skips.append(channels)
+            if level < len(widths) - 1:
+                self.down.append(block(channels, channels, "down"))
+                skips.append(channels)
+
+        self.middle1 = block(channels, channels)
+        self.attention = SelfAttention(channels, attention_heads, head_channels, groups)
+        self.middle2 = block(channels, channels)
+
+        self.up = nn.ModuleList()
+        for level, width in reversed(list(enumerate(widths))):
+            stage = nn.ModuleList()
+            for _ in range(blocks + 1):
+                stage.append(block(channels + skips.pop(), width))
+                channels = width
+            if level > 0:
+                stage.append(block(channels, channels, "up"))
+            self.up.append(stage)
+
+        self.norm_out = group_norm(groups, channels)
+        self.conv_out = zero_initialised(nn.Conv2d(channels, 1, 3, padding=1))
+
+    def _embedding(self, t: Tensor, condition: Tensor | None) -> Tensor:
+        embedding = self.time_emb(sinusoidal_embedding(t, self.base))
+        if (condition is None) != (self.condition_dim == 0):
+            raise ValueError("a condition must be given where condition_dim > 0, and only there")
+        if condition is None:
+            return embedding
+        return torch.cat([embedding, self.label_emb(condition)], dim=1)
+
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """x [B, 1, H, W] in [-1, 1], integer t [B], condition [B, d] or None -> [B, 1, H, W], not clamped.
+
+        Any H and W: where the levels do not divide them, the last row and column are repeated, then cropped.
+        Raises ValueError for a condition given to an unconditional network or missing in a conditional one.
+        """
+        height, width = x.shape[-2:]
+        embedding = self._embedding(t, condition)
+        h = self.conv_in(F.pad(x, (0, -width % self.shrink, 0, -height % self.shrink), mode="replicate"))
+        skips = [h]
+        for block in self.down:
+            h = block(h, embedding)
+            skips.append(h)
+        h = self.middle2(self.attention(self.middle1(h, embedding)), embedding)
+        for stage in self.up:
+            for block in stage:
+                if block.resample is None:
+                    h = torch.cat([h, skips.pop()], dim=1)
+                h = block(h, embedding)
+        return self.conv_out(F.silu(self.norm_out(h)))[..., :height, :width]

@@ -1,0 +1,71 @@
+"""Scans: one modality of one subject, where its files are and what has been done to it already."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from uad.errors import InputError
+
+MODALITIES = ("t1", "t2")
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Input files of one scan (empty string: none) and its state, as the cohort table gives them."""
+
+    subject: str
+    modality: str
+    image: str
+    mask: str
+    label: str
+    stripped: bool
+    registered: bool
+    bias_corrected: bool
+
+    @property
+    def name(self) -> str:
+        """Stem of the scan's output files."""
+        return f"{self.subject}_{self.modality}"
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The input files that exist for this scan, by role."""
+        roles = {"image": self.image, "mask": self.mask, "label": self.label}
+        return {role: path for role, path in roles.items() if path}
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """A tab-separated table with every cell as text; empty cells are empty strings."""
+    if not Path(path).is_file():
+        raise InputError(f"{path}: does not exist; run the stage that writes it")
+    return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+
+
+def members(cohort: pd.DataFrame, shard: int, shards: int) -> pd.DataFrame:
+    """Rows of the cohort table that belong to a shard: crc32(subject) modulo `shards`.  DESIGN decision 4"""
+    inside = [zlib.crc32(subject.encode()) % shards == shard for subject in cohort["subject"]]
+    return cohort[inside]
+
+
+def scans_of(rows: pd.DataFrame) -> list[Scan]:
+    """The scans of the given rows of a cohort table, one per modality with a file.
+
+    Raises:
+        InputError: a subject appears twice.
+    """
+    twice = rows["subject"][rows["subject"].duplicated()].tolist()
+    if twice:
+        raise InputError(f"cohort table: subject {twice[0]} appears more than once; keep one row")
+    return [
+        Scan(
+            row["subject"], modality, row[modality], row["mask"], row["label"],
+            row["stripped"] == "1", row["registered"] == "1", row["bias_corrected"] == "1",
+        )
+        for _, row in rows.iterrows()
+        for modality in MODALITIES
+        if row[modality]
+    ]  # fmt: skip

@@ -1,0 +1,106 @@
+"""Reconstructions and anomaly maps of one trained arm, cached for scoring.  DESIGN decision 8.
+
+One cohort of one arm is a float16 array [T, N, Z, Y, X] (`.npy`) with an index (`.tsv`: row, subject).  `gives`
+says what it holds: reconstructions per noise level, or anomaly maps (T = 1).  The table of all arrays of an
+(arm, modality, fold) is the stage's declared output.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from uad.errors import InputError
+from uad.files import atomic_path, sha256_of
+from uad.methods import Method, Scan
+from uad.seeds import seed_for
+from uad.store import Store
+
+RECIPE_VERSION = 1
+
+
+def read_arm_on_cohort(
+    method: Method,
+    network: torch.nn.Module | None,
+    store: Store,
+    subjects: list[str],
+    t_tests: list[int],
+    seed: int,
+    path: Path,
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
+    """Reconstruct (or map) the given subjects of a store and write array and index at `path`.
+
+    Each scan's randomness follows from (seed, subject) alone, so neither the order of scans nor which scans
+    are present changes a result.
+
+    Returns:
+        The row of the stage's table: array, index, sha256, gives, t_tests, volumes.
+    """
+    levels = t_tests if method.reads_noise_levels else [0]
+    shape = (len(levels), len(subjects), *store.images.shape[1:])
+    with atomic_path(path) as temporary:
+        cache = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
+        for row, subject in enumerate(subjects):
+            cache[:, row] = _read_scan(method, network, store.scan(subject), levels, seed)
+            progress(f"{row + 1}/{len(subjects)} {subject}")
+        cache.flush()
+        del cache
+    index = path.with_suffix(".tsv")
+    with atomic_path(index) as temporary:
+        pd.DataFrame({"row": range(len(subjects)), "subject": subjects}).to_csv(temporary, sep="\t", index=False)
+    return {
+        "array": str(path), "index": str(index), "sha256": sha256_of(path), "gives": method.gives,
+        "t_tests": json.dumps(levels if method.reads_noise_levels else []), "volumes": len(subjects),
+    }  # fmt: skip
+
+
+def _read_scan(
+    method: Method, network: torch.nn.Module | None, scan: Scan, levels: list[int], seed: int
+) -> np.ndarray:
+    """[T, Z, Y, X] of one scan."""
+    seed = seed_for(seed, scan.subject)
+    if method.gives == "map":
+        values = method.anomaly_map(scan, np.random.default_rng(seed))[None]
+    else:
+        device = next(network.parameters()).device if network is not None else torch.device("cpu")
+        images = torch.from_numpy(scan.image).to(device)[:, None]
+        with torch.inference_mode():
+            generator = torch.Generator(device).manual_seed(seed)
+            values = method.reconstruct(network, images, levels, generator).squeeze(2).float().cpu().numpy()
+    if not np.isfinite(values).all():
+        raise InputError(f"{scan.subject}: the arm's output is not finite; look at the learning curve of its training")
+    return values
+
+
+class Reconstructions:
+    """Reading side: the cached arrays of one (arm, modality, fold)."""
+
+    def __init__(self, table: str | Path) -> None:
+        self._rows = pd.read_csv(table, sep="\t").set_index("cohort")
+        self._opened: dict[str, tuple[np.ndarray, dict[str, int], str, list[int]]] = {}
+
+    def open(self, cohort: str) -> tuple[np.ndarray, dict[str, int], str, list[int]]:
+        """Array [T, N, Z, Y, X], subject -> row, what it holds (`reconstruction` or `map`), noise levels.
+
+        Raises:
+            InputError: the array is missing or is not the one the table was written for.
+        """
+        if cohort not in self._opened:
+            self._opened[cohort] = self._open(self._rows.loc[cohort])
+        return self._opened[cohort]
+
+    def _open(self, row: pd.Series) -> tuple[np.ndarray, dict[str, int], str, list[int]]:
+        if not Path(row["array"]).exists():
+            raise InputError(f"{row['array']}: missing; delete the table beside it and run again")
+        if sha256_of(row["array"]) != row["sha256"]:
+            raise InputError(f"{row['array']}: changed since it was written; delete it and run again")
+        index = pd.read_csv(row["index"], sep="\t", dtype={"subject": str})
+        rows = dict(zip(index["subject"], index["row"], strict=True))
+        return np.load(row["array"], mmap_mode="r"), rows, row["gives"], json.loads(row["t_tests"])

@@ -1,0 +1,104 @@
+"""Dice against the noise level, the paper's Figure 5, made of metric rows (paper_spec 15)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from uad.errors import InputError
+from uad.reporting import style
+from uad.reporting.cells import Cell, build_cell, cell_rows, find_missing, select_rows
+from uad.reporting.paper_numbers import METRICS, cohort_title
+
+RECIPE_VERSION = 1
+
+Arm = Mapping[str, Any]
+Place = tuple[str, str]  # cohort, modality
+
+_ENSEMBLE_DASH = (0, (5, 2))
+_SHIFT = 0.05  # sideways step between arms, as a share of the step between levels: keeps error bars apart
+
+
+def noise_level_figure(
+    metrics: pd.DataFrame, arms: Sequence[Arm], places: Sequence[Place], folds: Sequence[int]
+) -> Figure:
+    """Dice (%) against t_test (steps) per arm, one panel per (cohort, modality); dashed: the arm's ensemble.
+
+    Points are means over folds of test-volume means, bars their standard deviation (n-1). Controls and arms
+    without noise level are left out. Raises `InputError` where no arm was scored at any noise level.
+    """
+    rows = select_rows(metrics, folds)
+    levels = sorted({int(level) for level in rows["t_test"] if level.isdigit()})
+    methods = [arm for arm in arms if not arm["control"]]
+    shown = [arm for arm in methods if (rows.loc[rows["arm"] == arm["arm"], "t_test"] != "").any()]
+    if not shown or not levels:
+        raise InputError(
+            "metrics: no arm was scored at a noise level; leave the figure of Dice against t_test out"
+        )
+    scored = set(rows["arm"])
+    absent = [arm for arm in methods if arm["arm"] not in scored]
+    columns = min(len(places), 2)
+    lines = math.ceil(len(places) / columns)
+    with style.context():
+        figure = style.new_figure(style.width_cm(columns), 4.8 * lines + 1.6)
+        panels = figure.subplots(lines, columns, squeeze=False).ravel()
+        for panel, place in zip(panels, places, strict=False):
+            _draw_arms(panel, rows, shown, style.looks(arms), place, levels, folds)
+            _label(panel, place, levels)
+        for panel in panels[len(places) :]:
+            panel.remove()
+        handles = [style.handle(style.looks(arms)[arm["arm"]], arm["label"]) for arm in shown]
+        handles.append(
+            Line2D([], [], color="#444444", linestyle=_ENSEMBLE_DASH, label="ensemble, in its arm's colour")
+        )
+        style.legend(figure, handles, columns, find_missing(rows, [*shown, *absent], places, folds))
+    return figure
+
+
+def _draw_arms(
+    panel: Axes,
+    rows: pd.DataFrame,
+    arms: Sequence[Arm],
+    looks: Mapping[str, style.Look],
+    place: Place,
+    levels: Sequence[int],
+    folds: Sequence[int],
+) -> None:
+    step = _SHIFT * min(np.diff(levels), default=100)
+    for index, arm in enumerate(arms):
+        parts = [cell_rows(rows, arm["arm"], 0, *place, str(level)) for level in levels]
+        cells = [build_cell(part, "dice", folds) for part in parts]
+        ensemble = build_cell(cell_rows(rows, arm["arm"], 1, *place, ""), "dice", folds)
+        shift = (index - (len(arms) - 1) / 2) * step
+        _draw_arm(panel, np.array(levels) + shift, cells, ensemble, looks[arm["arm"]])
+
+
+def _draw_arm(panel: Axes, x: np.ndarray, cells: Sequence[Cell], ensemble: Cell, look: style.Look) -> None:
+    mean = np.array([cell.mean for cell in cells])
+    std = np.nan_to_num([cell.std for cell in cells])
+    valid = np.isfinite(mean)
+    if valid.any():
+        points = {"color": look.colour, "marker": look.marker, "capsize": 1.6, "elinewidth": 0.7}
+        panel.errorbar(x[valid], mean[valid], std[valid], **points)
+    if ensemble.fold_means:
+        panel.axhline(ensemble.mean, color=look.colour, linestyle=_ENSEMBLE_DASH, linewidth=1.0)
+
+
+def _label(panel: Axes, place: Place, levels: Sequence[int]) -> None:
+    panel.set_title(cohort_title(*place), loc="left")
+    panel.set_xlabel(r"noise level $t_\mathrm{test}$ (steps)")
+    panel.set_ylabel(METRICS["dice"].heading)
+    panel.set_xticks(levels if len(levels) <= 9 else levels[::2])
+    if panel.has_data():
+        panel.set_ylim(0, max(panel.get_ylim()[1], 1.0) * style.HEADROOM)
+    else:
+        panel.text(0.5, 0.5, "missing", transform=panel.transAxes, ha="center", va="center", color="#555555")
+    panel.yaxis.set_major_locator(MaxNLocator(5))

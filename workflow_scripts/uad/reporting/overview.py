@@ -1,0 +1,136 @@
+"""Dice of every arm on every cohort at a glance, with the controls (DESIGN, decision 13) as bands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from uad.reporting import style
+from uad.reporting.cells import (
+    Cell,
+    build_cell,
+    cell_rows,
+    check_level,
+    find_missing,
+    readings_of,
+    select_rows,
+)
+from uad.reporting.paper_numbers import METRICS, cohort_title
+from uad.reporting.style import Look
+
+RECIPE_VERSION = 1
+
+Arm = Mapping[str, Any]
+Place = tuple[str, str]  # cohort, modality
+Line = tuple[Arm, int]  # arm, ens
+
+_GREY = "#555555"
+
+
+def overview_figure(
+    metrics: pd.DataFrame,
+    arms: Sequence[Arm],
+    places: Sequence[Place],
+    folds: Sequence[int],
+    single: str = "500",
+) -> Figure:
+    """Dice (%) of every arm and reading, one panel per (cohort, modality).
+
+    Bars are means over folds, whiskers the standard deviation (n-1), dots the folds. Controls are grey bands
+    (mean ± standard deviation over folds); those beyond the axis are named at its right edge. An arm without
+    rows keeps its line, which says "missing".
+    """
+    rows = select_rows(metrics, folds)
+    check_level(rows, single)
+    methods = [arm for arm in arms if not arm["control"]]
+    lines = [(arm, ens) for arm in methods for ens in sorted(readings_of(rows, arm["arm"])) or [0]]
+    controls = [(arm, min(readings_of(rows, arm["arm"]), default=0)) for arm in arms if arm["control"]]
+    looks = style.looks(arms)
+    columns = min(len(places), 4)
+    height = math.ceil(len(places) / columns)
+    drawn: set[str] = set()
+    with style.context():
+        figure = style.new_figure(style.width_cm(columns), height * (0.46 * max(len(lines), 3) + 1.5) + 1.2)
+        panels = figure.subplots(height, columns, squeeze=False, sharey=True)
+        for panel, place in zip(panels.ravel(), places, strict=False):
+            _draw_bars(
+                panel, _cells(rows, lines, place, folds, single), [looks[arm["arm"]] for arm, _ in lines]
+            )
+            drawn |= _draw_bands(panel, controls, _cells(rows, controls, place, folds, single), looks)
+            panel.set_title(cohort_title(*place), loc="left")
+            panel.set_xlabel(METRICS["dice"].heading)
+        for panel in panels.ravel()[len(places) :]:
+            panel.remove()
+        names = [arm["label"] + (" (ENS)" if ens else "") for arm, ens in lines]
+        panels[0, 0].set_yticks(range(len(lines)), names)
+        panels[0, 0].set_ylim(len(lines) - 0.4, -0.6)
+        handles = _handles([arm for arm, _ in controls if arm["arm"] in drawn], looks)
+        style.legend(figure, handles, columns, find_missing(rows, arms, places, folds))
+    return figure
+
+
+def _cells(
+    rows: pd.DataFrame, lines: Sequence[Line], place: Place, folds: Sequence[int], single: str
+) -> list[Cell]:
+    parts = [cell_rows(rows, arm["arm"], ens, *place, single) for arm, ens in lines]
+    return [build_cell(part, "dice", folds) for part in parts]
+
+
+def _draw_bars(panel: Axes, cells: Sequence[Cell], looks: Sequence[Look]) -> None:
+    top = 1.0
+    for line, (cell, look) in enumerate(zip(cells, looks, strict=True)):
+        if not cell.fold_means:
+            word = "undefined" if cell.rows else "missing"
+            panel.annotate(word, (0.14, line), xycoords=("axes fraction", "data"), va="center", color=_GREY)
+            continue
+        values = list(cell.fold_means.values())
+        panel.barh(line, cell.mean, 0.66, color=look.colour, alpha=0.45, edgecolor=look.colour, linewidth=0.8)
+        # Dots sit in fold order from top to bottom of the bar, so that equal folds do not hide each other.
+        heights = line + np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else [line]
+        panel.scatter(values, heights, s=5, color=look.colour, edgecolor="white", linewidth=0.3, zorder=3)
+        spread = 0.0 if math.isnan(cell.std) else cell.std
+        if spread:
+            whisker = {"ecolor": "black", "elinewidth": 0.8, "capsize": 1.8, "zorder": 4}
+            panel.errorbar(cell.mean, line, xerr=spread, fmt="none", **whisker)
+        top = max(top, cell.mean + spread, *values)
+    panel.set_xlim(-0.02 * top, top * style.HEADROOM)  # a control at zero stays visible
+    panel.xaxis.set_major_locator(MaxNLocator(4))
+    panel.grid(axis="y", visible=False)
+    panel.tick_params(axis="y", length=0)
+
+
+def _draw_bands(
+    panel: Axes, controls: Sequence[Line], cells: Sequence[Cell], looks: Mapping[str, Look]
+) -> set[str]:
+    """Draw the controls that lie within the axis, name the others beside it, and return the names of the
+    drawn.
+    """
+    limit = panel.get_xlim()[1]
+    found = [(arm, cell) for (arm, _), cell in zip(controls, cells, strict=True) if cell.fold_means]
+    inside = [(arm, cell) for arm, cell in found if cell.mean <= limit]
+    beyond = [f"{arm['label']} {cell.mean:.3g}" for arm, cell in found if cell.mean > limit]
+    for arm, cell in inside:
+        look = looks[arm["arm"]]
+        if not math.isnan(cell.std):
+            low, high = cell.mean - cell.std, cell.mean + cell.std
+            panel.axvspan(low, high, color=look.colour, alpha=0.25, linewidth=0, zorder=0)
+        panel.axvline(cell.mean, color=look.colour, linestyle=look.line, linewidth=1.0, zorder=2.5)
+    if beyond:
+        text = "beyond axis: " + ", ".join(beyond)
+        place = {"transform": panel.transAxes, "rotation": 90, "va": "center"}
+        panel.text(1.02, 0.5, text, color=_GREY, fontsize=6, **place)
+    return {arm["arm"] for arm, _ in inside}
+
+
+def _handles(controls: Sequence[Arm], looks: Mapping[str, Look]) -> list[Line2D]:
+    dot = Line2D([], [], color="#444444", marker="o", markersize=2.5, linestyle="", label="one fold")
+    whisker = Line2D([], [], color="black", marker="|", linewidth=0.8, label="mean ± std over folds")
+    return [whisker, dot, *(style.handle(looks[arm["arm"]], f"control: {arm['label']}") for arm in controls)]

@@ -1,0 +1,149 @@
+"""Picture of one volume per cohort: input, reconstruction, anomaly map, prediction and truth of every arm
+(the paper's Figure 4).
+
+An example file holds one test volume of one arm per cohort, keyed `<cohort>/<name>`: `image`, `reconstruction`, `map`,
+`prediction`, `label` as [Z, Y, X] (images in [0, 1], prediction 0 or 1, label 0, 1 or 2 = excluded) and the
+texts `subject`, `cohort`, `t_test`. A method without reconstruction leaves that array empty (size 0).
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from uad.errors import InputError
+from uad.reporting import style
+
+RECIPE_VERSION = 1
+
+ARRAYS = ("image", "reconstruction", "map", "prediction", "label")
+TEXTS = ("subject", "cohort", "t_test")
+TITLES = {"image": "input", "map": "anomaly map", "label": "truth"}
+
+_PREDICTED = ListedColormap(["#E69F00"])
+_LESION = ListedColormap(["#56B4E9", "#999999"])
+_MARGIN = 2  # voxels around the brain
+_PAGE_CM = 23.0  # most height for the rows
+_LABEL_CM = 2.4
+
+
+def load_example(path: str | Path, cohort: str) -> dict[str, Any]:
+    """Read one cohort's example into a dict of arrays and texts; raises `InputError` for a file that is no
+    such thing.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            absent = [key for key in (*ARRAYS, *TEXTS) if f"{cohort}/{key}" not in archive]
+            if absent:
+                raise InputError(f"{path}: {cohort} lacks {', '.join(absent)}; score the arm again")
+            example = {key: archive[f"{cohort}/{key}"] for key in ARRAYS}
+            return {**example, **{key: str(archive[f"{cohort}/{key}"]) for key in TEXTS}}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a readable example file ({error}); score the arm again") from error
+
+
+def lesion_slice(label: np.ndarray, image: np.ndarray) -> int:
+    """Index of the axial slice of [Z, Y, X] volumes with the largest lesion area (label 1); of the largest
+    brain without a lesion.
+    """
+    area = (label == 1).sum(axis=(1, 2))
+    return int(np.argmax(area if area.any() else (image > 0).sum(axis=(1, 2))))
+
+
+def slice_examples(examples: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, np.ndarray]]:
+    """Cut the same slice, cropped to the brain, from every arm's example: arm -> {array name: [Y, X]}.
+
+    Raises `InputError` where the arms show different subjects or grids.
+    """
+    first = next(iter(examples.values()))
+    for arm, example in examples.items():
+        same = example["subject"] == first["subject"] and example["image"].shape == first["image"].shape
+        if not same:
+            raise InputError(
+                f"example of arm {arm}: subject {example['subject']} {example['image'].shape} differs from "
+                f"{first['subject']} {first['image'].shape}; score all arms on one cohort"
+            )
+    index = lesion_slice(first["label"], first["image"])
+    rows, columns = _brain_box(first["image"][index])
+    return {
+        arm: {key: example[key][index, rows, columns] for key in ARRAYS if example[key].size}
+        for arm, example in examples.items()
+    }
+
+
+def _brain_box(image: np.ndarray) -> tuple[slice, slice]:
+    inside = image > 0
+    if not inside.any():
+        return slice(None), slice(None)
+    spans = [np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0)]
+    return tuple(slice(max(int(span[0]) - _MARGIN, 0), int(span[-1]) + _MARGIN + 1) for span in spans)
+
+
+def examples_figure(
+    slices: Mapping[str, Mapping[str, np.ndarray]],
+    arms: Sequence[Mapping[str, Any]],
+    shown: Sequence[str],
+    title: str,
+) -> Figure:
+    """Rows: the arms named in `shown`; columns: input, reconstruction, anomaly map, prediction, truth.
+
+    `slices` is arm -> {array name: [Y, X]}; `arms` are all arms of the run, so that colours agree with the
+    other figures. Input and reconstruction share one grey scale ([0, 1]). Each map has its own scale, from 0
+    to its maximum, which is printed in it, because maps of different methods have no common unit. An arm
+    without example stays as a row that says "missing". Raises `InputError` without any example.
+    """
+    if not slices:
+        raise InputError("examples: no arm has an example file for this cohort; score at least one arm on it")
+    rows, columns = next(iter(slices.values()))["image"].shape
+    side = min((style.DOUBLE_CM - _LABEL_CM) / len(ARRAYS), _PAGE_CM / len(shown) * columns / rows)
+    labels = {arm["arm"]: arm["label"] for arm in arms}
+    looks = style.looks(arms)
+    with style.context():
+        figure = style.new_figure(side * len(ARRAYS) + _LABEL_CM, side * rows / columns * len(shown) + 1.2)
+        figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)
+        panels = figure.subplots(len(shown), len(ARRAYS), squeeze=False)
+        for row, arm in zip(panels, shown, strict=True):
+            for panel, key in zip(row, ARRAYS, strict=True):
+                _draw(panel, key, slices.get(arm), (rows, columns))
+            row[0].set_ylabel(labels[arm], rotation=0, ha="right", va="center", labelpad=7)
+            place = {"transform": row[0].transAxes, "clip_on": False, "solid_capstyle": "butt"}
+            row[0].plot([-0.045, -0.045], [0, 1], color=looks[arm].colour, linewidth=3, **place)
+        excluded = any((arrays["label"] == 2).any() for arrays in slices.values())
+        titles = {**TITLES, "label": "truth\n(grey: excluded)"} if excluded else TITLES
+        for panel, key in zip(panels[0], ARRAYS, strict=True):
+            panel.set_title(titles.get(key, key))
+        figure.suptitle(title, fontsize=8)
+    return figure
+
+
+def _draw(panel: Axes, key: str, arrays: Mapping[str, np.ndarray] | None, shape: tuple[int, int]) -> None:
+    panel.set(xticks=[], yticks=[], facecolor="black")
+    panel.grid(False)
+    panel.spines[:].set_visible(False)
+    if arrays is None or key not in arrays:
+        panel.set_facecolor("#eeeeee")
+        panel.imshow(np.full(shape, np.nan))
+        text = "missing" if arrays is None else f"no {key}"
+        panel.text(
+            0.5, 0.5, text, transform=panel.transAxes, ha="center", va="center", color="#555555", fontsize=6.5
+        )
+    elif key == "map":
+        top = float(np.nanmax(arrays[key]))
+        panel.imshow(arrays[key], cmap="inferno", vmin=0, vmax=top or 1, interpolation="nearest")
+        text = panel.text(0.97, 0.03, f"max {top:.2g}", transform=panel.transAxes, ha="right", color="white")
+        text.set(fontsize=6, path_effects=[withStroke(linewidth=1.5, foreground="black")])
+    elif key in ("prediction", "label"):
+        panel.imshow(arrays["image"], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        mask = np.ma.masked_equal(arrays[key], 0)
+        colours, top = (_PREDICTED, 1) if key == "prediction" else (_LESION, 2)
+        panel.imshow(mask, cmap=colours, vmin=1, vmax=top, interpolation="nearest", alpha=0.85)
+    else:
+        panel.imshow(arrays[key], cmap="gray", vmin=0, vmax=1, interpolation="nearest")

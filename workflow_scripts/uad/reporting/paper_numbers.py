@@ -1,0 +1,101 @@
+"""The paper's printed numbers (Tables 2 to 4) and the units in which every table of ours is written.
+
+Source: paper_spec 16. `paper_tables.csv` beside this file is long: table, model, ens, ssl, removed (CC, MF or
+BE in Table 4: connected components, median filter, brain erosion), cohort, metric, mean, std, star, delta
+(Table 4: difference to Table 3). Its values are in the units of `METRICS`; the paper's Table 2 says nothing
+about pre-training, so its `ssl` is empty.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is printed: `scale` turns the raw value into the printed unit, `better` is +1 (high), -1
+    (low) or 0 (no order).
+    """
+
+    title: str
+    unit: str
+    scale: float
+    better: int
+    decimals: int = 2
+
+    @property
+    def heading(self) -> str:
+        """Title with its unit, e.g. "Dice (%)"."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+
+METRICS = {
+    "dice": Metric("Dice", "%", 100.0, +1),
+    "auprc": Metric("AUPRC", "%", 100.0, +1),
+    "ssim": Metric("SSIM", "%", 100.0, +1),
+    "psnr": Metric("PSNR", "dB", 1.0, +1),
+    "lpips": Metric("LPIPS", "1e-3", 1000.0, -1),
+    "l1": Metric("l1 error", "1e-3", 1000.0, -1),
+    "l1_ratio": Metric("l1 ratio", "", 1.0, +1),
+    "kld": Metric("KLD", "nats", 1.0, -1, decimals=3),
+    # As printed in the paper it is a difference of two entropies, which has no best value (paper_spec 13).
+    "kld_entropy": Metric("entropy difference", "nats", 1.0, 0, decimals=3),
+}
+
+COHORT_TITLES = {"ixi": "IXI", "brats21": "BraTS21", "mslub": "MSLUB", "atlas": "ATLAS", "wmh": "WMH"}
+PAPER_MODALITY = {"ixi": "t2", "brats21": "t2", "mslub": "t2", "atlas": "t1", "wmh": "t1"}
+
+_KEYS = ["table", "model", "ens", "ssl", "removed", "cohort", "metric"]
+
+
+@functools.cache
+def paper_tables() -> pd.DataFrame:
+    """All 208 printed cells; mean, std, delta are floats (NaN where the paper prints none), star is 0 or 1,
+    other columns are text.
+    """
+    path = Path(__file__).with_name("paper_tables.csv")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for column in ("mean", "std", "delta"):
+        table[column] = pd.to_numeric(table[column])
+    table["star"] = table["star"].astype(int)
+    return table
+
+
+@functools.cache
+def _cells() -> dict[tuple[str, ...], tuple[float, float]]:
+    table = paper_tables()
+    keys = table[_KEYS].itertuples(index=False, name=None)
+    return dict(zip(keys, zip(table["mean"], table["std"], strict=True), strict=True))
+
+
+def paper_cell(
+    table: int, model: str, ens: int, ssl: int, cohort: str, modality: str, metric: str
+) -> tuple[float, float]:
+    """Mean and standard deviation the paper prints for one cell of Table 2 or 3, in the units of `METRICS`;
+    NaN where it prints none.
+
+    A Table 2 number answers for `ssl` 0 and 1 alike, because the paper does not say which of them it shows.
+    """
+    if PAPER_MODALITY.get(cohort) != modality:
+        return math.nan, math.nan
+    key_ssl = "" if table == 2 else str(ssl)
+    return _cells().get((str(table), model, str(ens), key_ssl, "", cohort, metric), (math.nan, math.nan))
+
+
+def paper_readings(table: int, model: str, ssl: int) -> set[int]:
+    """The `ens` values (0, 1) for which the paper's table has a row of this model."""
+    cells = paper_tables()
+    rows = cells[(cells["table"] == str(table)) & (cells["model"] == model)]
+    if table != 2:
+        rows = rows[rows["ssl"] == str(ssl)]
+    return {int(value) for value in rows["ens"]}
+
+
+def cohort_title(cohort: str, modality: str) -> str:
+    """Printed name of a cohort in one modality, e.g. "BraTS21 (T2)"; a user's own cohort keeps its name."""
+    return f"{COHORT_TITLES.get(cohort, cohort)} ({modality.upper()})"

@@ -1,0 +1,133 @@
+"""Look of the figures: one colour and marker per arm, sizes for a printed column, and files that are the same
+bytes each time.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from uad.files import atomic_path
+
+HEADROOM = 1.06  # a Dice axis ends this much above its highest value
+SINGLE_CM = 8.5
+DOUBLE_CM = 17.0
+DPI = 300
+
+# Paul Tol's "muted" scheme: distinct under colour blindness; ordered so that neighbours differ in lightness.
+PALETTE = (
+    *("#332288", "#88CCEE", "#999933", "#882255", "#44AA99"),
+    *("#DDCC77", "#CC6677", "#117733", "#AA4499", "#000000"),
+)
+# 11 markers against 10 colours: the pair stays unique for 110 arms, and tells arms apart in black and white.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
+CONTROL_GREYS = ("#555555", "#8a8a8a", "#b0b0b0", "#6f6f6f")
+CONTROL_LINES = ("-", "--", ":", "-.")
+_MOST_GAPS = 4
+
+_RC = {
+    "font.family": "DejaVu Sans",
+    "font.size": 7.0,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7.0,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 6.5,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.6,
+    "svg.hashsalt": "uadbench",
+    "svg.fonttype": "path",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour, marker and line style of one arm in every figure."""
+
+    colour: str
+    marker: str
+    line: str
+
+
+def looks(arms: Sequence[Mapping[str, Any]]) -> dict[str, Look]:
+    """Arm name -> its look, decided by its place among the arms; controls are grey and take no colour away
+    from the others.
+    """
+    result: dict[str, Look] = {}
+    methods = [arm["arm"] for arm in arms if not arm["control"]]
+    controls = [arm["arm"] for arm in arms if arm["control"]]
+    for place, name in enumerate(methods):
+        result[name] = Look(PALETTE[place % len(PALETTE)], MARKERS[place % len(MARKERS)], "-")
+    for place, name in enumerate(controls):
+        grey = CONTROL_GREYS[place % len(CONTROL_GREYS)]
+        result[name] = Look(grey, "none", CONTROL_LINES[place % len(CONTROL_LINES)])
+    return result
+
+
+def width_cm(columns: int) -> float:
+    """Width of a figure with that many panels side by side: a text column for one, the page for more."""
+    return DOUBLE_CM if columns > 1 else SINGLE_CM
+
+
+def handle(look: Look, label: str) -> Line2D:
+    """Legend entry of one arm."""
+    return Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.line, label=label)
+
+
+def legend(
+    figure: Figure, handles: Sequence[Line2D], columns: int, gaps: Mapping[str, Sequence[str]]
+) -> None:
+    """Legend below the panels; its title names what is missing (`cells.find_missing`), at most four arms of
+    it.
+    """
+    texts = [f"{label} ({', '.join(where)})" for label, where in gaps.items()]
+    if len(texts) > _MOST_GAPS:
+        texts = [*texts[:_MOST_GAPS], f"and {len(texts) - _MOST_GAPS} more arms"]
+    title = textwrap.fill("Missing: " + "; ".join(texts), 110 if columns > 1 else 52) if texts else None
+    lines = math.ceil(len(handles) / (5 if columns > 1 else 2))
+    entries = {"handles": handles, "ncols": math.ceil(len(handles) / lines), "title": title}
+    drawn = figure.legend(loc="outside lower center", frameon=False, **entries)
+    drawn.get_title().set_fontsize(6.5)
+
+
+def context() -> Any:
+    """Context manager that sets the fonts, lines and SVG salt for drawing and saving."""
+    return matplotlib.rc_context(_RC)
+
+
+def new_figure(width_cm: float, height_cm: float) -> Figure:
+    """An empty figure of that size with a constrained layout; call inside `context()`."""
+    figure = Figure(figsize=(width_cm / 2.54, height_cm / 2.54), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, stem: str | Path) -> list[Path]:
+    """Write `<stem>.png` (300 dpi) and `<stem>.svg` without dates or program names, so that equal figures are
+    equal bytes.
+    """
+    paths = [Path(f"{stem}.png"), Path(f"{stem}.svg")]
+    metadata = [{"Software": None}, {"Date": None, "Creator": None}]
+    with context():
+        for path, entries in zip(paths, metadata, strict=True):
+            with atomic_path(path) as temporary:
+                figure.savefig(temporary, dpi=DPI, metadata=entries, facecolor="white")
+    return paths

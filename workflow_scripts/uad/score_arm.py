@@ -1,0 +1,144 @@
+"""Scores one arm from its cached arrays: which volumes, which readings, which pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uad.cohorts.splits import read_splits
+from uad.config.model import InferenceSettings, PerceptualSettings, PostprocessSettings, ThresholdSettings
+from uad.methods import load_method
+from uad.postprocessing import PostProcessing
+from uad.reconstruction import Reconstructions
+from uad.scoring import RowKeys, ScoreSettings, VolumeToScore, healthy_thresholds, score_cohort
+from uad.store import Store
+
+ENSEMBLE = "ens"
+
+
+class ArmScorer:
+    """One (arm, modality, fold).
+
+    A diffusion arm is read once per noise level and once as the ensemble, the mean of the reconstructions at
+    the levels of `inference.ensemble` (paper_spec 10); other arms have the single reading "".
+
+    Args:
+        settings: content of the job's settings file.
+        results: the run's folder, with `store/` and `splits/`.
+        arrays: table of the arm's cached arrays.
+        backbone: network file of the perceptual distance, or None.
+    """
+
+    def __init__(
+        self, settings: dict[str, Any], results: Path, fold: int, arrays: Path, backbone: Path | None
+    ) -> None:
+        self.settings, self.results, self.fold, self.backbone_path = settings, results, fold, backbone
+        self.inference = InferenceSettings.model_validate(settings["inference"])
+        self.cache = Reconstructions(arrays)
+        self.thresholds: dict[str, dict[str, float]] = {}
+        method_class = load_method(settings["method"])
+        self.method = method_class(method_class.Params.model_validate(settings["params"]))
+
+    @cached_property
+    def score_settings(self) -> ScoreSettings:
+        post = PostprocessSettings.model_validate(self.settings["postprocess"])
+        search = ThresholdSettings.model_validate(self.settings["threshold"]).search
+        full = PostProcessing(**{**post.model_dump(), "order": tuple(post.order)})
+        return ScoreSettings(self.settings["voxel_ml"], {"full": full}, search)
+
+    @cached_property
+    def backbone(self) -> Any:
+        if self.backbone_path is None or self.method.gives != "reconstruction":
+            return None
+        from uad.metrics.perceptual import load_backbone
+
+        pinned = PerceptualSettings.model_validate(self.settings["perceptual"]).sha256
+        return load_backbone(self.backbone_path, pinned)
+
+    @property
+    def readings(self) -> list[str]:
+        if not self.method.reads_noise_levels:
+            return [""]
+        return [*(str(level) for level in self.inference.t_test), ENSEMBLE]
+
+    def score(self, cohort: str) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+        """Metric rows of a cohort and the arrays of its example picture, keyed `<cohort>/<name>`."""
+        rows: list[dict[str, Any]] = []
+        examples: dict[str, np.ndarray] = {}
+        example = self._example_subject(cohort)
+        healthy_cohort = self.settings["train_cohort"]
+        for reading in self.readings:
+            healthy = None
+            if healthy_cohort in self.settings["cohorts"]:
+                healthy = healthy_thresholds(partial(self._volumes, healthy_cohort, reading), self.score_settings)
+            scores = score_cohort(
+                partial(self._volumes, cohort, reading),
+                RowKeys(self.settings["arm"], self.settings["method"], self.settings["modality"], self.fold, cohort,
+                        reading),
+                self.score_settings,
+                healthy,
+                self.backbone,
+                pictures=[example],
+            )  # fmt: skip
+            rows += scores.rows
+            self.thresholds[f"{cohort} {reading}".strip()] = scores.thresholds
+            if reading in ("", ENSEMBLE):
+                prediction = scores.predictions.get(("full", example))
+                examples = self._example(cohort, example, reading, prediction)
+        return rows, examples
+
+    def _store(self, cohort: str) -> Store:
+        return Store.open(self.results / "store" / f"{cohort}_{self.settings['modality']}")
+
+    def _subjects(self, cohort: str, split: str) -> list[str]:
+        splits = read_splits(self.results / "splits" / f"{cohort}.tsv")
+        return sorted(splits.loc[(splits["fold"] == self.fold) & (splits["split"] == split), "subject"])
+
+    def _volumes(self, cohort: str, reading: str, split: str) -> Iterator[VolumeToScore]:
+        store = self._store(cohort)
+        sites = store.index.set_index("subject")["site"]
+        for subject in self._subjects(cohort, split):
+            scan, output = store.scan(subject), self._output(cohort, subject, reading)
+            is_map = self.method.gives == "map"
+            yield VolumeToScore(
+                subject, split, sites[subject], scan.image, scan.mask, scan.label,
+                reconstruction=None if is_map else output, anomaly_map=output if is_map else None,
+                postprocess=self.method.postprocess,
+            )  # fmt: skip
+
+    def _output(self, cohort: str, subject: str, reading: str) -> np.ndarray:
+        """Reconstruction or map [Z, Y, X] of one scan in one reading, float32."""
+        array, rows, _, levels = self.cache.open(cohort)
+        values = array[:, rows[subject]]
+        if reading == ENSEMBLE:
+            chosen = [levels.index(level) for level in self.inference.ensemble]
+            return values[chosen].astype(np.float32).mean(axis=0)
+        return values[levels.index(int(reading)) if reading else 0].astype(np.float32)
+
+    def _example_subject(self, cohort: str) -> str:
+        """The test subject with the median lesion volume."""
+        lesions = self._store(cohort).index.set_index("subject")["lesion_ml"]
+        ordered = lesions.loc[self._subjects(cohort, "test")].sort_values(kind="stable")
+        return ordered.index[len(ordered) // 2]
+
+    def _example(
+        self, cohort: str, subject: str, reading: str, prediction: np.ndarray | None
+    ) -> dict[str, np.ndarray]:
+        scan, output = self._store(cohort).scan(subject), self._output(cohort, subject, reading)
+        nothing = np.zeros(0, np.float32)
+        is_map = self.method.gives == "map"
+        arrays = {
+            "image": scan.image.astype(np.float16),
+            "reconstruction": nothing if is_map else output.astype(np.float16),
+            "map": (output if is_map else np.abs(scan.image - output) * scan.mask).astype(np.float16),
+            "prediction": nothing if prediction is None else prediction,
+            "label": scan.label,
+            "subject": np.array(subject),
+            "cohort": np.array(cohort),
+            "t_test": np.array(reading),
+        }
+        return {f"{cohort}/{name}": values for name, values in arrays.items()}

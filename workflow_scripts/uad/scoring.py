@@ -1,0 +1,285 @@
+"""Scoring of one arm on one cohort: maps and reconstructions in, metric rows out.  paper_spec 12 and 13.
+
+The protocol, for each post-processing variant:
+
+1. Clean the map (erosion, median).
+2. Choose the threshold with the best global Dice on the cohort's validation volumes, before the component
+   filter (D26).
+3. Predict `map > threshold`, drop small components, compute Dice for each validation and test volume.
+4. AUPRC and AUROC come from the cleaned map, before threshold and components, over all voxels.
+
+Voxels of label 2 count in no Dice, AUPRC, AUROC or threshold; the component filter still sees them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from uad.errors import InputError
+from uad.metrics.reconstruction import histogram_divergence, l1_errors, psnr, ssim
+from uad.metrics.segmentation import dice, pooled_curve, ranked_curve
+from uad.metrics.threshold import exact_threshold, false_positive_thresholds, greedy_threshold
+from uad.postprocessing import PostProcessing, clean_map, remove_small_components
+
+RECIPE_VERSION = 1  # raise when numbers change, also for changes in postprocessing.py and metrics/
+LESION, EXCLUDED = 1, 2
+SEARCHES = {"exact": exact_threshold, "greedy": greedy_threshold}
+FALSE_POSITIVE_RATES = {"dice_fpr01": 0.01, "dice_fpr05": 0.05, "dice_fpr10": 0.10}
+NAN = float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeToScore:
+    """One scan with what an arm made of it; all arrays are [Z, Y, X].
+
+    Attributes:
+        subject, site: as in the cohort table.
+        split: "val" or "test".
+        image: intensities in [0, 1].
+        mask: brain mask.
+        label: 0 none, 1 lesion, 2 excluded from evaluation; all 0 for a healthy scan.
+        reconstruction: in the units of the image, or None for arms without one.
+        anomaly_map: before post-processing, finite and at least 0; None means |image - reconstruction| *
+            mask.
+        postprocess: False lets the map enter after post-processing, with no component filter either
+            (controls).
+    """
+
+    subject: str
+    split: str
+    site: str
+    image: np.ndarray
+    mask: np.ndarray
+    label: np.ndarray
+    reconstruction: np.ndarray | None = None
+    anomaly_map: np.ndarray | None = None
+    postprocess: bool = True
+
+
+@dataclass(frozen=True)
+class RowKeys:
+    """What every row of one scoring says about itself; `t_test` is "" for arms without a noise level."""
+
+    arm: str
+    method: str
+    modality: str
+    fold: int
+    cohort: str
+    t_test: str = ""
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """How to score.
+
+    Attributes:
+        voxel_ml: volume of one voxel in millilitres.
+        variants: name -> post-processing; "full" is what the tables read.
+        search: "exact", or "greedy" as the authors' code (paper_spec 12).
+    """
+
+    voxel_ml: float
+    variants: Mapping[str, PostProcessing] = field(default_factory=lambda: {"full": PostProcessing()})
+    search: str = "exact"
+
+    def __post_init__(self) -> None:
+        if self.search not in SEARCHES:
+            raise ValueError(f"search is {self.search!r}; it must be one of {sorted(SEARCHES)}")
+
+
+@dataclass(frozen=True)
+class CohortScores:
+    """Result of one scoring.
+
+    Attributes:
+        rows: one per volume and variant, in the metrics format.
+        thresholds: variant -> threshold.
+        predictions: (variant, subject) -> prediction after the component filter, uint8 [Z, Y, X].
+    """
+
+    rows: list[dict[str, object]]
+    thresholds: dict[str, float]
+    predictions: dict[tuple[str, str], np.ndarray]
+
+
+VolumeSource = Callable[[str], Iterable[VolumeToScore]]  # "val" or "test" -> its volumes, one at a time
+HealthyThresholds = Mapping[str, Mapping[float, float]]  # variant -> false-positive rate -> threshold
+
+
+def healthy_thresholds(volumes: VolumeSource, settings: ScoreSettings) -> dict[str, dict[float, float]]:
+    """Thresholds at 1, 5 and 10 % false positives in the brain of the healthy validation volumes (D25).
+
+    Args:
+        volumes: source of the healthy cohort; only "val" is asked for, once per variant.
+        settings: post-processing variants.
+
+    Returns:
+        variant -> rate -> threshold, NaN without volumes.
+
+    Raises:
+        InputError: as `score_cohort`.
+    """
+    rates = list(FALSE_POSITIVE_RATES.values())
+    return {
+        name: false_positive_thresholds(
+            ((_cleaned(volume, variant), volume.mask) for volume in _checked(volumes("val"), "val")), rates
+        )
+        for name, variant in settings.variants.items()
+    }
+
+
+def cohort_thresholds(volumes: VolumeSource, settings: ScoreSettings) -> dict[str, float]:
+    """Threshold of each variant from the cohort's validation volumes; NaN where none has a lesion (D25).
+
+    Args:
+        volumes: source of the cohort; only "val" is asked for, once per variant.
+        settings: post-processing variants and search.
+
+    Raises:
+        InputError: as `score_cohort`.
+    """
+    search = SEARCHES[settings.search]
+    return {
+        name: search(
+            pooled_curve(
+                (_cleaned(volume, variant), volume.label == LESION, volume.label != EXCLUDED)
+                for volume in _checked(volumes("val"), "val")
+            )
+        )
+        for name, variant in settings.variants.items()
+    }
+
+
+def score_cohort(
+    volumes: VolumeSource,
+    keys: RowKeys,
+    settings: ScoreSettings,
+    healthy: HealthyThresholds | None = None,
+    backbone: object | None = None,
+    pictures: Collection[str] = (),
+) -> CohortScores:
+    """Score one arm on one cohort, modality and fold.
+
+    Volumes are asked for once per variant ("val", for the thresholds) and once more ("val", then "test",
+    for the rows) and held one at a time; the threshold search keeps 4 bytes per non-zero validation voxel.
+
+    Args:
+        volumes: "val" or "test" -> the volumes of that split; no training volumes.
+        keys: copied into every row.
+        settings: variants, threshold search, voxel volume.
+        healthy: result of `healthy_thresholds`; None leaves the `dice_fpr` columns NaN.
+        backbone: network for LPIPS (`uad.metrics.perceptual.load_backbone`), with an attribute `name`.
+        pictures: subjects whose predictions are returned as well.
+
+    Returns:
+        Rows of the metrics format. NaN where a score is undefined: dice and AUPRC of a healthy volume, Dice
+        without a threshold, l1 to LPIPS without reconstruction.
+
+    Raises:
+        InputError: arrays of different shapes, a map that is negative or not finite, a volume of another
+            split, or a volume with neither map nor reconstruction.
+    """
+    thresholds = cohort_thresholds(volumes, settings)
+    rows: list[dict[str, object]] = []
+    predictions: dict[tuple[str, str], np.ndarray] = {}
+    for split in ("val", "test"):
+        for volume in _checked(volumes(split), split):
+            shared = _shared_columns(volume, keys, settings.voxel_ml, backbone)
+            for name, variant in settings.variants.items():
+                cleaned = _cleaned(volume, variant)
+                limits = {"dice": thresholds[name], **_rate_limits(healthy, name)}
+                scores = _detection_scores(cleaned, volume, variant, limits)
+                rows.append({**shared, "variant": name, **scores, "threshold": thresholds[name]})
+                if volume.subject in pictures and not np.isnan(thresholds[name]):
+                    prediction = _predict(cleaned, thresholds[name], volume, variant)
+                    predictions[name, volume.subject] = prediction.astype(np.uint8)
+    return CohortScores(rows, thresholds, predictions)
+
+
+def _checked(volumes: Iterable[VolumeToScore], split: str) -> Iterator[VolumeToScore]:
+    for volume in volumes:
+        if volume.split != split:
+            raise InputError(
+                f"{volume.subject}: its split is {volume.split}, not {split}; correct the split table"
+            )
+        if volume.anomaly_map is None and volume.reconstruction is None:
+            raise InputError(
+                f"{volume.subject}: neither an anomaly map nor a reconstruction; run the arm on it"
+            )
+        arrays = ("image", "mask", "label", "reconstruction", "anomaly_map")
+        shapes = {name: np.shape(array) for name in arrays if (array := getattr(volume, name)) is not None}
+        if len(set(shapes.values())) > 1:
+            found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+            raise InputError(f"{volume.subject}: its arrays differ in shape ({found}); make them on one grid")
+        yield volume
+
+
+def _cleaned(volume: VolumeToScore, variant: PostProcessing) -> np.ndarray:
+    """The map that meets the threshold, float32 [Z, Y, X]."""
+    if volume.anomaly_map is not None:
+        raw = np.asarray(volume.anomaly_map, np.float32)
+    else:
+        raw = np.abs(np.asarray(volume.image, np.float32) - np.asarray(volume.reconstruction, np.float32))
+    if not (raw.min() >= 0 and np.isfinite(raw.max())):  # NaN fails the first comparison
+        raise InputError(
+            f"{volume.subject}: the anomaly map has negative, infinite or NaN values; give |residual|"
+        )
+    return clean_map(raw, volume.mask, variant) if volume.postprocess else raw
+
+
+def _predict(
+    cleaned: np.ndarray, threshold: float, volume: VolumeToScore, variant: PostProcessing
+) -> np.ndarray:
+    called = cleaned > np.float32(threshold)
+    if not volume.postprocess:
+        return called
+    return remove_small_components(called, variant.component_max_size, variant.connectivity)
+
+
+def _rate_limits(healthy: HealthyThresholds | None, variant: str) -> dict[str, float]:
+    found = healthy[variant] if healthy is not None else {}
+    return {column: found.get(rate, NAN) for column, rate in FALSE_POSITIVE_RATES.items()}
+
+
+def _detection_scores(
+    cleaned: np.ndarray, volume: VolumeToScore, variant: PostProcessing, limits: Mapping[str, float]
+) -> dict[str, float]:
+    """AUPRC, AUROC, prevalence and one Dice per threshold in `limits`."""
+    truth, valid = volume.label == LESION, volume.label != EXCLUDED
+    curve = ranked_curve(cleaned, truth, valid)
+    scores = {"auprc": curve.average_precision(), "auroc": curve.auroc(), "prevalence": curve.prevalence}
+    for column, threshold in limits.items():
+        defined = curve.lesion_voxels > 0 and not np.isnan(threshold)
+        scores[column] = dice(_predict(cleaned, threshold, volume, variant), truth, valid) if defined else NAN
+    return scores
+
+
+def _shared_columns(
+    volume: VolumeToScore, keys: RowKeys, voxel_ml: float, backbone: object | None
+) -> dict[str, object]:
+    """What does not depend on the post-processing: keys, lesion volume and reconstruction scores."""
+    columns: dict[str, object] = {
+        **asdict(keys),
+        "subject": volume.subject,
+        "split": volume.split,
+        "site": volume.site,
+        "lesion_ml": float(np.count_nonzero(volume.label == LESION) * voxel_ml),
+        **dict.fromkeys(
+            ("l1", "l1_lesion", "l1_healthy", "ssim", "psnr", "lpips", "kld", "kld_entropy"), NAN
+        ),
+        "lpips_backbone": "",
+    }
+    if volume.reconstruction is None:
+        return columns
+    pair = np.asarray(volume.image, np.float32), np.asarray(volume.reconstruction, np.float32)
+    columns |= l1_errors(*pair, volume.label)
+    columns |= {"ssim": ssim(*pair), "psnr": psnr(*pair)}
+    columns |= histogram_divergence(*pair, where=(volume.mask > 0) & (volume.label == 0))
+    if backbone is not None:
+        from uad.metrics.perceptual import perceptual_distance  # torch is not needed otherwise
+
+        columns |= {"lpips": perceptual_distance(backbone, *pair), "lpips_backbone": backbone.name}
+    return columns

@@ -1,0 +1,233 @@
+"""Training of one arm on one fold with Lightning: seeded per step, so that a killed job resumes exactly.
+
+Every batch, noise field and dropout mask of step s follows from (seed, s) alone.  A run resumed at step s
+therefore sees what an uninterrupted run would have seen (paper_spec 4, 9; DESIGN decision 7).
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from uad.augmentation import draw_augmented, draw_plain
+from uad.config.model import TrainSettings
+from uad.errors import InputError
+from uad.files import atomic_path
+from uad.methods import Method
+from uad.seeds import seed_for
+
+RECIPE_VERSION = 1
+
+
+class SliceSource:
+    """Draws training and validation slices from a packed store.
+
+    Args:
+        images: memory-mapped volumes [N, Z, Y, X] in [0, 1].
+        rows: rows of the volumes of one split.
+        spacing_mm: voxel size of the store, for the blur of the augmentation.
+    """
+
+    def __init__(self, images: np.ndarray, rows: list[int], settings: TrainSettings, spacing_mm: float) -> None:
+        self.images = images
+        self.rows = np.asarray(rows)
+        self.settings = settings
+        self.spacing_mm = spacing_mm
+
+    def volumes_of_step(self, step: int, seed: int) -> np.ndarray:
+        """Which volumes a step reads [B]: each volume once per epoch, the epoch's incomplete batch dropped.
+
+        With fewer volumes than the batch size, epochs follow each other without a gap.
+        """
+        batch, count = self.settings.batch_size, len(self.rows)
+        usable = count - count % batch if count >= batch else count
+        positions = step * batch + np.arange(batch)
+        orders = {
+            epoch: np.random.default_rng(seed_for(seed, "epoch", epoch)).permutation(count)
+            for epoch in np.unique(positions // usable).tolist()
+        }
+        return self.rows[[orders[p // usable][p % usable] for p in positions.tolist()]]
+
+    def draw(self, rows: np.ndarray, seed: int) -> torch.Tensor:
+        """One uniformly drawn axial slice per volume, augmented if the arm asks for it: [B, 1, Y, X]."""
+        generator = torch.Generator().manual_seed(seed)
+        slices = torch.randint(self.images.shape[1], (len(rows),), generator=generator)
+        if not self.settings.augment:
+            return draw_plain(self.images, torch.from_numpy(rows), slices)
+        chance = self.settings.augmentation
+        return draw_augmented(
+            self.images, torch.from_numpy(rows), slices, generator, self.spacing_mm,
+            p_gamma=chance.gamma, p_bias=chance.bias_field, p_blur=chance.blur, p_ghosting=chance.ghosting,
+        )  # fmt: skip
+
+    def validation_batches(self, seed: int) -> list[torch.Tensor]:
+        """Slices of the healthy validation set in batches: fixed ones, or drawn and augmented anew (D14)."""
+        batch = self.settings.batch_size
+        if self.settings.validation == "random":
+            return [
+                self.draw(self.rows[i : i + batch], seed_for(seed, "validation", i))
+                for i in range(0, len(self.rows), batch)
+            ]
+        count = min(self.settings.validation_slices, self.images.shape[1])
+        slices = torch.linspace(0, self.images.shape[1] - 1, count + 2)[1:-1].round().long()
+        rows, slices = torch.from_numpy(self.rows).repeat_interleave(count), slices.repeat(len(self.rows))
+        return [
+            draw_plain(self.images, rows[i : i + batch], slices[i : i + batch]) for i in range(0, len(rows), batch)
+        ]
+
+
+class _Steps(IterableDataset):
+    """Batches of the steps from `first_step` on, shared out over the loader's workers step by step."""
+
+    def __init__(self, source: SliceSource, seed: int, first_step: int) -> None:
+        self.source, self.seed, self.first_step = source, seed, first_step
+
+    def __iter__(self) -> Iterator[tuple[int, torch.Tensor]]:
+        worker = get_worker_info()
+        start, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        for step in range(self.first_step + start, self.source.settings.max_steps, stride):
+            rows = self.source.volumes_of_step(step, self.seed)
+            yield step, self.source.draw(rows, seed_for(self.seed, "slices", step))
+
+
+class _Training(lightning.LightningModule):
+    def __init__(self, method: Method, network: torch.nn.Module, validation: SliceSource, seed: int) -> None:
+        super().__init__()
+        self.method, self.network, self.validation, self.seed = method, network, validation, seed
+
+    def _generator(self, *purpose: str | int) -> torch.Generator:
+        seed = seed_for(self.seed, *purpose)
+        torch.manual_seed(seed)  # dropout and drop path draw from the global generator
+        return torch.Generator(self.device).manual_seed(seed)
+
+    def training_step(self, batch: tuple[int, torch.Tensor], _: int) -> torch.Tensor:
+        step, images = batch
+        loss = self.method.loss(self.network, images, self._generator("step", step))
+        if not torch.isfinite(loss):
+            raise InputError(f"training loss is {loss.item()} at step {step}; lower train.learning_rate")
+        self.log("train_loss", loss.detach())
+        return loss
+
+    def validation_step(self, batch: int, _: int) -> None:
+        fixed = self.validation.settings.validation == "fixed"
+        purpose = ("validation",) if fixed else ("validation", self.global_step)
+        batches = self.validation.validation_batches(seed_for(self.seed, *purpose))
+        generator = self._generator(*purpose)
+        losses = [self.method.loss(self.network, images.to(self.device), generator) for images in batches]
+        weights = torch.tensor([len(images) for images in batches], device=self.device)
+        self.log("val_loss", (torch.stack(losses).float() * weights).sum() / weights.sum(), batch_size=1)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.network.parameters(), lr=self.validation.settings.learning_rate)
+
+
+class _LearningCurve(Callback):
+    """Keeps one row per validation, in the checkpoint too, and tells the reader how far training is."""
+
+    def __init__(self, progress: Callable[[str], None], max_steps: int) -> None:
+        self.rows: list[dict[str, float]] = []
+        self._progress, self._max_steps, self._start = progress, max_steps, time.time()
+        self._first_step, self._losses = 0, []
+
+    def on_train_start(self, trainer: lightning.Trainer, _: Any) -> None:
+        self._start, self._first_step = time.time(), trainer.global_step
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int) -> None:
+        self._losses.append(outputs["loss"].detach())
+
+    def on_validation_end(self, trainer: lightning.Trainer, _: Any) -> None:
+        if not self._losses:
+            return
+        step, train = trainer.global_step, float(torch.stack(self._losses).mean())
+        validation = float(trainer.callback_metrics["val_loss"])
+        self._losses = []
+        self.rows.append({"step": step, "train_loss": train, "val_loss": validation})
+        rate = (step - self._first_step) / max(time.time() - self._start, 1e-9)
+        self._progress(
+            f"step {step}/{self._max_steps}  train {train:.4f}  val {validation:.4f}  {rate:.1f} steps/s  "
+            f"{(self._max_steps - step) / rate:.0f} s left"
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows = list(state["rows"])
+
+
+def train_arm(
+    method: Method,
+    training: SliceSource,
+    validation: SliceSource,
+    *,
+    seed: int,
+    checkpoints: Path,
+    threads: int,
+    progress: Callable[[str], None],
+) -> tuple[torch.nn.Module, list[dict[str, float]]]:
+    """Train a method's network; returns the best network by healthy validation loss and its learning curve.
+
+    Args:
+        checkpoints: folder of this recipe's `best` and `last` checkpoints; training resumes from `last`.
+        threads: CPU threads of the job; on a GPU all but one load data.
+
+    Raises:
+        InputError: the loss is not finite.
+    """
+    settings = training.settings
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed_for(seed, "init"))
+    module = _Training(method, method.network(training.images.shape[2:]), validation, seed)
+    gpu = torch.cuda.is_available()
+    last = checkpoints / "last.ckpt"
+    first_step = _finished_steps(last)
+    every = min(settings.validate_every, settings.max_steps)
+    curve = _LearningCurve(progress, settings.max_steps)
+    best = ModelCheckpoint(
+        checkpoints, "best", monitor="val_loss", save_last=True, enable_version_counter=False
+    )
+    workers = max(threads - 1, 1) if gpu else 0
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")  # advice on loaders that this loop does not need
+        trainer = lightning.Trainer(
+            accelerator="gpu" if gpu else "cpu", devices=1, precision=settings.precision,
+            max_steps=settings.max_steps, val_check_interval=every, check_val_every_n_epoch=None,
+            num_sanity_val_steps=0, callbacks=[curve, best], logger=False, enable_progress_bar=False,
+            enable_model_summary=False, log_every_n_steps=every,
+        )  # fmt: skip
+        steps = DataLoader(_Steps(training, seed, first_step), batch_size=None, num_workers=workers)
+        if first_step:
+            progress(f"resuming at step {first_step}")
+        if first_step < settings.max_steps:
+            trainer.fit(
+                module, steps, DataLoader([0], batch_size=None), ckpt_path=last if first_step else None, weights_only=True
+            )
+    checkpoint = torch.load(best.best_model_path or checkpoints / "best.ckpt", map_location="cpu", weights_only=True)
+    module.load_state_dict(checkpoint["state_dict"])
+    return module.network.eval(), curve.rows
+
+
+def _finished_steps(checkpoint: Path) -> int:
+    if not checkpoint.exists():
+        return 0
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+
+
+def write_curve(rows: list[dict[str, float]], path: str | Path) -> None:
+    """Write the learning curve as CSV: step, train_loss, val_loss."""
+    with atomic_path(path) as temporary, open(temporary, "w", newline="") as stream:
+        writer = csv.DictWriter(stream, ["step", "train_loss", "val_loss"])
+        writer.writeheader()
+        writer.writerows(rows)

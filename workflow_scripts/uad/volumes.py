@@ -1,0 +1,176 @@
+"""Volumes: reading NIfTI files with checks that name the defect, grids, orientation, and writing.
+
+Nothing here resamples; arrays are `[X, Y, Z]` as in the file, affines map voxel indices to RAS millimetres
+(the NIfTI convention).
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from uad.errors import InputError
+from uad.files import atomic_path
+
+# Half a voxel on every axis is a known header quirk (MSLUB); more is another grid.  data_and_tools_facts 3
+GRID_TOLERANCE_VOXELS = 0.51
+_SHEAR_TOLERANCE = 1e-2
+_OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A 3-D array and where it lies.
+
+    data: [X, Y, Z], float32 for images, uint8 for masks and labels.
+    affine: [4, 4] float64, voxel index to RAS mm.
+    """
+
+    data: np.ndarray
+    affine: np.ndarray
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """Voxel size along the array axes in mm."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in millilitres."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
+
+    def with_data(self, data: np.ndarray) -> Volume:
+        """Other values on the same grid."""
+        return Volume(data, self.affine)
+
+
+def read_image(path: str | Path) -> Volume:
+    """Read a scan as float32.
+
+    Raises:
+        InputError: unreadable, not 3-D (one trailing axis of length 1 is dropped), empty, a degenerate
+            affine, values that are not finite, or a constant image.
+    """
+    volume = _read(path)
+    if not np.isfinite(volume.data).all():
+        raise InputError(f"{path}: holds values that are not finite (NaN or Inf); repair or exclude the scan")
+    if volume.data.min() == volume.data.max():
+        raise InputError(f"{path}: every voxel has the value {volume.data.flat[0]:g}; exclude the scan")
+    return volume
+
+
+def read_label(path: str | Path) -> Volume:
+    """Read a mask or label as uint8; values have to be whole numbers from 0 to 255.
+
+    Raises:
+        InputError: as `read_image` (a constant label is allowed), or values that are no labels.
+    """
+    volume = _read(path)
+    rounded = np.round(volume.data)
+    if not np.isfinite(volume.data).all() or np.abs(volume.data - rounded).max() > 1e-3:
+        raise InputError(f"{path}: a mask or label needs whole numbers; this file has others")
+    if rounded.min() < 0 or rounded.max() > 255:
+        raise InputError(f"{path}: a mask or label needs values from 0 to 255; this file has others")
+    return volume.with_data(rounded.astype(np.uint8))
+
+
+def on_grid_of(label: Volume, image: Volume, path: str | Path) -> Volume:
+    """The label with the image's header, provided that both are the same grid within half a voxel.
+
+    Raises:
+        InputError: another shape, or grids further apart than `GRID_TOLERANCE_VOXELS`.
+    """
+    if label.data.shape != image.data.shape:
+        raise InputError(
+            f"{path}: has shape {label.data.shape}, its scan {image.data.shape}; resample it to "
+            "the scan's grid"
+        )
+    distance = _grid_distance(label, image)
+    if distance > GRID_TOLERANCE_VOXELS:
+        raise InputError(
+            f"{path}: lies {distance:.2f} voxels away from its scan (allowed {GRID_TOLERANCE_VOXELS}); "
+            "resample it to the scan's grid"
+        )
+    return Volume(label.data, image.affine)
+
+
+def reorient(volume: Volume, code: str = "RAI") -> Volume:
+    """Flip and permute axes to an ITK orientation; physical positions stay.
+
+    ITK names the side an axis comes from, nibabel the side it goes to: ITK "RAI" is nibabel L, P, S.
+    """
+    target = nib.orientations.axcodes2ornt(tuple(_OPPOSITE[letter] for letter in code))
+    change = nib.orientations.ornt_transform(nib.orientations.io_orientation(volume.affine), target)
+    data = nib.orientations.apply_orientation(volume.data, change)
+    affine = volume.affine @ nib.orientations.inv_ornt_aff(change, volume.data.shape)
+    return Volume(np.ascontiguousarray(data), affine)
+
+
+def itk_code(volume: Volume) -> str:
+    """ITK orientation code of a volume, e.g. "RAI"."""
+    return "".join(_OPPOSITE[letter] for letter in nib.aff2axcodes(volume.affine))
+
+
+def write_volume(path: str | Path, volume: Volume) -> None:
+    """Write a NIfTI file atomically; equal volumes give equal bytes (the gzip header holds no time)."""
+    image = nib.Nifti1Image(volume.data, volume.affine, dtype=volume.data.dtype)
+    image.set_sform(volume.affine, 1)
+    image.set_qform(volume.affine, 1)
+    image.header.set_xyzt_units("mm")
+    with atomic_path(path) as temporary:
+        nib.save(image, temporary)
+
+
+def _read(path: str | Path) -> Volume:
+    if not Path(path).is_file():
+        raise InputError(f"{path}: does not exist; fetch it or correct the cohort's raw folder")
+    try:
+        image = nib.load(path)
+        data = np.asarray(image.dataobj, dtype=np.float32)
+    except (
+        ImageFileError,
+        HeaderDataError,
+        OSError,
+        EOFError,
+        ValueError,
+        zlib.error,
+        gzip.BadGzipFile,
+    ) as error:
+        raise InputError(f"{path}: cannot be read as NIfTI (truncated or damaged); fetch it again") from error
+    if data.ndim == 4 and data.shape[3] == 1:
+        data = data[..., 0]
+    if data.ndim != 3:
+        raise InputError(f"{path}: has shape {data.shape}; one 3-D volume is needed, extract one")
+    if data.size == 0:
+        raise InputError(f"{path}: holds no voxels (shape {data.shape}); fetch it again")
+    return Volume(data, _checked_affine(image.affine, path))
+
+
+def _checked_affine(affine: np.ndarray, path: str | Path) -> np.ndarray:
+    """The affine without the rounding of its float32 fields; ITK takes only orthogonal axes."""
+    affine = np.array(affine, dtype=np.float64)
+    matrix = affine[:3, :3]
+    spacing = np.linalg.norm(matrix, axis=0)
+    if not np.isfinite(affine).all() or spacing.min() < 1e-3:
+        raise InputError(f"{path}: its affine has a zero or undefined voxel size; repair the header")
+    left, singular, right = np.linalg.svd(matrix / spacing)
+    if np.abs(singular - 1).max() > _SHEAR_TOLERANCE:
+        raise InputError(f"{path}: its affine is sheared or flat; resample the scan to an orthogonal grid")
+    affine[:3, :3] = left @ right * spacing
+    return affine
+
+
+def _grid_distance(first: Volume, second: Volume) -> float:
+    """Largest distance between equal voxel indices of two grids of one shape, per axis, in voxels."""
+    last = np.array(first.data.shape) - 1
+    corners = np.array(np.meshgrid(*[(0, n) for n in last], indexing="ij")).reshape(3, -1)
+    corners = np.vstack([corners, np.ones(corners.shape[1])])
+    moved = np.linalg.solve(second.affine, first.affine @ corners)
+    return float(np.abs(moved - corners)[:3].max())

@@ -5,7 +5,7 @@
 from snakemake.exceptions import WorkflowError
 
 from uad.cohorts import ADAPTERS
-from uad.config import arm_settings, method_class, resolve
+from uad.config import arm_settings, build_method, resolve
 from uad.errors import InputError
 from uad.recipe import module_version, write_settings
 
@@ -18,7 +18,7 @@ RESULTS = f"results/{CONFIG.run}"
 COHORTS = CONFIG.cohorts
 PHANTOMS = [name for name, cohort in COHORTS.items() if cohort.source == "phantom"]
 ARCHIVES = [name for name, cohort in COHORTS.items() if cohort.source == "archive"]
-METHODS = {arm: method_class(CONFIG, arm) for arm in CONFIG.arms}
+METHODS = {arm: build_method(CONFIG, arm) for arm in CONFIG.arms}
 MODALITIES = [m for m in ("t1", "t2") if m in COHORTS[CONFIG.train_cohort].modalities]
 
 
@@ -67,7 +67,7 @@ def cohorts_with(modality):
 
 def folds_of(arm):
     """Arms that learn nothing give the same result on every fold: one is enough."""
-    return range(CONFIG.folds if METHODS[arm].trains else 1)
+    return range(CONFIG.folds if METHODS[arm].per_fold else 1)
 
 
 def store_files(cohort, modality):
@@ -112,10 +112,8 @@ def arm_rows():
             "paper_model": arm.paper.model if arm.paper else "",
             "ssl": bool(arm.paper and arm.paper.ssl),
             "control": METHODS[name].control,
-            "trains": METHODS[name].trains,
-            "postprocess": METHODS[name](
-                METHODS[name].Params(**arm_settings(CONFIG, name)["params"])
-            ).postprocess,
+            "per_fold": METHODS[name].per_fold,
+            "postprocess": METHODS[name].postprocess,
             "reads_noise_levels": METHODS[name].reads_noise_levels,
         }
         for name, arm in CONFIG.arms.items()
@@ -126,6 +124,11 @@ def trained_model(wildcards):
     if not METHODS[wildcards.arm].trains:
         return []
     return f"{RESULTS}/models/{wildcards.arm}/{wildcards.modality}/fold{wildcards.fold}/model.safetensors"
+
+
+def other_inputs(wildcards):
+    cohorts = cohorts_with(wildcards.modality)
+    return METHODS[wildcards.arm].input_files(cohorts, wildcards.modality, int(wildcards.fold))
 
 
 def stores_of(wildcards):

@@ -6,6 +6,7 @@ rule reconstruct:
         model=trained_model,
         stores=stores_of,
         splits=splits_of,
+        other=other_inputs,
     output:
         table=f"{RESULTS}/reconstructions/{{arm}}/{{modality}}/fold{{fold}}/arrays.tsv",
     log:

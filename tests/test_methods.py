@@ -17,10 +17,12 @@ TINY = {
     }
 }
 
+NEEDED = {"maps": {"folder": "{cohort}"}}  # keys without a default
+
 
 def built(name):
     method = load_method(name)
-    section = TINY.get(method.section, {})
+    section = TINY.get(method.section, {}) or NEEDED.get(name, {})
     return method(method.Params(**{k: v for k, v in section.items() if k in method.Params.model_fields}))
 
 
@@ -50,8 +52,12 @@ def network_of(method, seed=0):
     return method.network(SHAPE[1:]).eval()
 
 
-def test_output_is_finite_of_the_right_shape_and_repeatable(method):
+def test_output_is_finite_of_the_right_shape_and_repeatable(method, tmp_path):
     volume = scan()
+    if type(method).__name__ == "Maps":
+        np.save(tmp_path / "scan0.npy", np.ones(SHAPE, np.float32))
+        method.params = type(method.params)(folder=str(tmp_path))
+        method.enter("mslub", "t2", 0)
     if method.gives == "map":
         first, second = (method.anomaly_map(volume, np.random.default_rng(3)) for _ in range(2))
         assert first.shape == SHAPE and first.dtype == np.float32
@@ -161,3 +167,26 @@ def test_ddpm_reads_each_level_with_new_noise():
     with torch.inference_mode():
         twice = method.reconstruct(network, torch.zeros(2, 1, 24, 20), [500, 500], torch.Generator().manual_seed(0))
     assert not torch.equal(twice[0], twice[1])
+
+
+def test_maps_of_another_program_are_checked(tmp_path):
+    from uad.errors import InputError
+
+    maps = load_method("maps")
+    method = maps(maps.Params(folder=str(tmp_path / "{cohort}-{modality}-{fold}")))
+    assert method.input_files(["wmh"], "t1", 2) == [str(tmp_path / "wmh-t1-2")] and method.per_fold
+    folder = tmp_path / "wmh-t1-2"
+    folder.mkdir()
+    method.enter("wmh", "t1", 2)
+    with pytest.raises(InputError, match="has neither scan0.npy nor scan0.nii.gz"):
+        method.anomaly_map(scan(), np.random.default_rng(0))
+    for values, message in ((np.zeros((2, 2, 2)), "has shape"), (np.full(SHAPE, -1.0), "at least 0")):
+        np.save(folder / "scan0.npy", values)
+        with pytest.raises(InputError, match=message):
+            method.anomaly_map(scan(), np.random.default_rng(0))
+    import nibabel
+
+    (folder / "scan0.npy").unlink()
+    values = np.random.default_rng(0).random(SHAPE).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(values.transpose(2, 1, 0), np.eye(4)), folder / "scan0.nii.gz")
+    assert np.array_equal(method.anomaly_map(scan(), np.random.default_rng(0)), values)

@@ -266,8 +266,8 @@ def test_brats_is_registered_to_mni_and_ixi_is_not(cohorts):
     brats = [overlap_with_mni(cohorts["brats21"].truth(f"{n}_brain")) for n in SUBJECT_NAMES["brats21"]]
     files = sorted((cohorts["ixi"].folder / "truth").glob("*_brain_t1.nii.gz"))
     scanner = [overlap_with_mni(nib.load(path)) for path in files]
-    # The surface moves by 2.75 mm (standard deviation), 2.2 mm on average; on a ball of 65 mm radius that makes
-    # 10 % of the volume wrong, half of it on each side: Dice 0.95.  Allow for twice that.
+    # The surface moves by 2.75 mm (standard deviation), 2.2 mm on average; on a ball of 65 mm radius that
+    # makes 10 % of the volume wrong, half of it on each side: Dice 0.95.  Allow for twice that.
     assert min(brats) > 0.9
     assert np.mean(scanner) < np.mean(brats) - 0.02
 

@@ -48,6 +48,7 @@ def main() -> None:
         def progress(line: str, cohort: str = cohort) -> None:
             print(f"[reconstruct {arm} {modality} {cohort}] {line}", file=sys.stderr, flush=True)
 
+        method.enter(cohort, modality, arguments.fold)
         seed = seed_for(settings["seed"], arm, modality, arguments.fold, "reconstruct", cohort)
         row = read_arm_on_cohort(
             method, network, store, sorted(scored["subject"]), settings["t_tests"], seed,

@@ -66,6 +66,12 @@ def method_class(config: Config, arm: str) -> type[Method]:
     return _known_method(config.arms[arm].method, f"arms.{arm}.method")
 
 
+def build_method(config: Config, arm: str) -> Method:
+    """The method behind an arm with the arm's hyper-parameters."""
+    method = method_class(config, arm)
+    return method(method.Params.model_validate(arm_settings(config, arm)["params"]))
+
+
 def arm_settings(config: Config, arm: str) -> dict[str, Any]:
     """An arm's resolved hyper-parameters and training settings as plain types.
 

@@ -58,7 +58,7 @@ def permutations(seeds: np.ndarray) -> np.ndarray:
 
 
 def _gradient_window(perm: Tensor, i: Tensor, j: Tensor, dtype: torch.dtype) -> Tensor:
-    """Gradients in the lattice basis at the points i x j, int64 [B or 1, I] and [B or 1, J]: [2, B, I * J]."""
+    """Gradients (lattice basis) at the points i x j, int64 [B or 1, I], [B or 1, J]: -> [2, B, I * J]."""
     gradients = torch.tensor(GRADIENTS, dtype=dtype, device=perm.device)
     gradients = (gradients + SQUISH * gradients.sum(dim=1, keepdim=True)) * SCALE
     hashes = (perm.gather(1, (i & 255).expand(len(perm), -1))[:, :, None] + j[:, None]) & 255

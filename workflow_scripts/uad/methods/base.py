@@ -46,6 +46,14 @@ class Method:
 
     def __init__(self, params: pydantic.BaseModel) -> None:
         self.params = params
+        self.per_fold = self.trains  # a method that learns nothing gives the same in every fold
+
+    def input_files(self, cohorts: list[str], modality: str, fold: int) -> list[str]:
+        """Files or folders that the method reads besides its model and the packed scans."""
+        return []
+
+    def enter(self, cohort: str, modality: str, fold: int) -> None:
+        """Told before the scans of a cohort are read; for methods that read files of their own."""
 
     def network(self, shape: tuple[int, int]) -> nn.Module:
         """The network to train, for slices of `shape` (height, width)."""

@@ -66,6 +66,9 @@ def _stem(part: str, name: str) -> str:
 
 
 def _metadata(subjects: int) -> bytes:
-    """A table of subjects; the columns of the real one are not documented and nothing reads them."""
-    lines = ["Subject ID,Session", *(f"{subject_name(index)},ses-1" for index in range(subjects))]
+    """The table of subjects with the columns that the benchmark reads (the real one has more)."""
+    lines = ["Subject ID,Session,Scanner Strength,Scanner Brand"]
+    for index in range(subjects):
+        strength, brand = (("3T", "Siemens Trio"), ("1.5T", "GE Signa"))[index // _PER_SITE % 2]
+        lines.append(f"{subject_name(index)},ses-1,{strength},{brand}")
     return ("\n".join(lines) + "\n").encode()

@@ -46,8 +46,8 @@ def training_heads(seed: int, count: int) -> list[tuple[np.ndarray, np.ndarray]]
     """Phantom heads with skull, one after the other from all cohorts that have one, T1 and T2.
 
     Returns:
-        (image float32, brain bool) pairs [Z, Y, X] at about 3 mm in nibabel L, P, S (ITK RAI) orientation, cut
-        to the non-zero box and z-scored as nnU-Net does.
+        (image float32, brain bool) pairs [Z, Y, X] at about 3 mm in nibabel L, P, S (ITK RAI) orientation,
+        cut to the non-zero box and z-scored as nnU-Net does.
     """
     pairs = []
     for number in range(count):
@@ -160,10 +160,13 @@ def write_parameters(network: torch.nn.Module, folder: Path) -> Path:
 
     Weights are stored as float16; loading widens them again.
     """
+    state = network.state_dict()
+    # nnU-Net's modules refer to each other, so most weights have several names; one copy of each is stored
+    halves = {value.data_ptr(): value.half() for value in state.values()}
     checkpoint = {
         "trainer_name": "nnUNetTrainer",
         "init_args": {"configuration": "3d_fullres"},
-        "network_weights": {name: value.half() for name, value in network.state_dict().items()},
+        "network_weights": {name: halves[value.data_ptr()] for name, value in state.items()},
         "inference_allowed_mirroring_axes": (2,),
     }
     buffer = io.BytesIO()
@@ -213,7 +216,7 @@ def _plans() -> dict[str, object]:
         "batch_dice": False,
     }
     # read only by normalisations other than the z-score
-    intensities = dict.fromkeys(("mean", "std", "min", "max", "median", "percentile_00_5", "percentile_99_5"), 1.0)
+    names = ("mean", "std", "min", "max", "median", "percentile_00_5", "percentile_99_5")
     return {
         "dataset_name": "Dataset001_Phantoms",
         "plans_name": "phantomPlans",
@@ -225,5 +228,5 @@ def _plans() -> dict[str, object]:
         "configurations": {"3d_fullres": configuration},
         "experiment_planner_used": "none",
         "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {"0": intensities},
+        "foreground_intensity_properties_per_channel": {"0": dict.fromkeys(names, 1.0)},
     }

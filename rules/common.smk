@@ -2,15 +2,17 @@
 #
 # A settings file holds the slice of the resolved configuration that one job reads (uad/recipe.py).  Its name
 # carries a hash of its content and is passed as a parameter, so Snakemake reruns exactly what a change concerns.
+import yaml
 from snakemake.exceptions import WorkflowError
 
 from uad.cohorts import ADAPTERS
-from uad.config import arm_settings, build_method, resolve
+from uad.config import arm_settings, build_method, in_order_of, resolve
 from uad.errors import InputError
 from uad.recipe import module_version, write_settings
 
 try:
-    CONFIG = resolve(config)
+    BASE = yaml.safe_load((Path(workflow.basedir) / "config.yaml").read_text())
+    CONFIG = resolve(in_order_of(config, BASE))
 except InputError as error:
     raise WorkflowError(str(error)) from None
 

@@ -99,9 +99,7 @@ def test_import_is_light():
     heavy = "('torch', 'ants', 'SimpleITK', 'nibabel', 'pandas', 'numpy')"
     code = f"import sys, uad.cohorts; print([name for name in {heavy} if name in sys.modules])"
     environment = os.environ | {"PYTHONPATH": str(LIBRARY)}
-    out = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
+    out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
 
 
@@ -193,9 +191,7 @@ def brats_files(prefix: str, *cases: str) -> list[str]:
 
 def brats_kaggle(raw: Path) -> None:
     tar(raw / "BraTS2021_Training_Data.tar", *brats_files("./", "BraTS2021_00000", "BraTS2021_01666"))
-    tar(
-        raw / "BraTS2021_00495.tar", *brats_files("./", "BraTS2021_00495")
-    )  # sample case, not part of the set
+    tar(raw / "BraTS2021_00495.tar", *brats_files("./", "BraTS2021_00495"))  # sample case, not part of the set
 
 
 def brats_kaggle_zip(raw: Path) -> None:
@@ -248,9 +244,7 @@ def mslub_official(prefix: str = "") -> list[str]:
     files = []
     for patient in ("patient01", "patient30"):
         stem = f"{prefix}{patient}/{patient}"
-        files += [
-            f"{stem}_{kind}.nii.gz" for kind in ("T1W", "T1WKS", "T2W", "FLAIR", "brainmask", "consensus_gt")
-        ]
+        files += [f"{stem}_{kind}.nii.gz" for kind in ("T1W", "T1WKS", "T2W", "FLAIR", "brainmask", "consensus_gt")]
         files += [f"{prefix}{patient}/raw/{patient}_{kind}.nii.gz" for kind in ("T1W", "T2W", "FLAIR")]
     return files
 
@@ -289,9 +283,7 @@ def test_mslub_layouts(layout, tmp_path):
 def test_mslub_ages_from_the_github_copy(tmp_path):
     mslub_github(tmp_path / "raw")
     sheet = tmp_path / "raw/cross_sectional/patient_info.csv"
-    sheet.write_text(
-        "patient_id,age,sex,ms_type,edss,criteria\npatient01,31,F,RR,N/A,N/A\npatient30,N/A,F,RR,2,N/A\n"
-    )
+    sheet.write_text("patient_id,age,sex,ms_type,edss,criteria\npatient01,31,F,RR,N/A,N/A\npatient30,N/A,F,RR,2,N/A\n")
     table, _ = run(Mslub(), tmp_path, "t2")
     np.testing.assert_array_equal(table["age"], [31, np.nan])
 
@@ -304,9 +296,7 @@ def atlas_files() -> list[str]:
     for site, subject in (("R001", "sub-r001s001"), ("R031", "sub-r031s006")):
         stem = f"ATLAS_2/Training/{site}/{subject}/ses-1/anat/{subject}_ses-1_space-MNI152NLin2009aSym"
         files += [f"{stem}_T1w.nii.gz", f"{stem}_label-L_desc-T1lesion_mask.nii.gz"]
-    test = (
-        "ATLAS_2/Testing/R002/sub-r002s001/ses-1/anat/sub-r002s001_ses-1_space-MNI152NLin2009aSym_T1w.nii.gz"
-    )
+    test = "ATLAS_2/Testing/R002/sub-r002s001/ses-1/anat/sub-r002s001_ses-1_space-MNI152NLin2009aSym_T1w.nii.gz"
     return [*files, test]
 
 
@@ -330,9 +320,7 @@ def test_atlas(tmp_path):
 def test_atlas_still_encrypted_says_how_to_decrypt(tmp_path):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw/ATLAS_R2.0_encrypted.tar.gz").write_bytes(b"U2FsdGVkX1")
-    with pytest.raises(
-        InputError, match=r"Found ATLAS_R2\.0_encrypted\.tar\.gz, which is still .*-md sha256 -d -a"
-    ):
+    with pytest.raises(InputError, match=r"Found ATLAS_R2\.0_encrypted\.tar\.gz, which is still .*-md sha256 -d -a"):
         run(Atlas(), tmp_path, "t1")
 
 
@@ -410,9 +398,7 @@ def test_folder_bids_with_sessions_derivatives_and_participants(tmp_path):
     assert [path.rpartition("/")[2] for path in table["mask"]] == ["", "", "sub-02_desc-brain_mask.nii.gz"]
     np.testing.assert_array_equal(table["age"], [60, 60, np.nan])
     assert list(table["site"]) == ["A", "A", ""] and list(table["scanner"]) == ["GE", "GE", "Siemens"]
-    assert table[["stripped", "registered", "bias_corrected"]].drop_duplicates().values.tolist() == [
-        [1, 0, 1]
-    ]
+    assert table[["stripped", "registered", "bias_corrected"]].drop_duplicates().values.tolist() == [[1, 0, 1]]
     assert "1 subjects dropped, no label: sub-03" in notes
 
 

@@ -25,8 +25,11 @@ def volumes() -> np.ndarray:
 
 def neutral(batch: int) -> Parameters:
     return Parameters(
-        gamma=torch.ones(batch), bias=torch.zeros(batch, 20), blur_mm=torch.zeros(batch, 3),
-        ghosts=torch.full((batch,), 4), ghost_axis=torch.zeros(batch, dtype=torch.long),
+        gamma=torch.ones(batch),
+        bias=torch.zeros(batch, 20),
+        blur_mm=torch.zeros(batch, 3),
+        ghosts=torch.full((batch,), 4),
+        ghost_axis=torch.zeros(batch, dtype=torch.long),
         ghost_intensity=torch.zeros(batch),
     )
 
@@ -72,8 +75,9 @@ def test_blur_equals_torchio(volumes, std_mm):
 
 @pytest.mark.parametrize(("axis", "ghosts"), itertools.product((0, 1, 2), (4, 7, 10)))
 def test_ghosting_equals_torchio(volumes, axis, ghosts):
-    parameters = neutral(1)._replace(ghosts=torch.tensor([ghosts]), ghost_axis=torch.tensor([axis]),
-                                     ghost_intensity=torch.tensor([0.7]))
+    parameters = neutral(1)._replace(
+        ghosts=torch.tensor([ghosts]), ghost_axis=torch.tensor([axis]), ghost_intensity=torch.tensor([0.7])
+    )
     theirs = torchio_slices(volumes[0], tio.Ghosting(ghosts, axis, 0.7, None))
     assert (theirs[:, 0] - torch.from_numpy(volumes[0])).abs().max() > 0.01
     torch.testing.assert_close(our_slices(volumes, 0, parameters), theirs, atol=1e-5, rtol=1e-5)
@@ -83,21 +87,34 @@ def test_all_four_together_equal_torchio(volumes):
     coefficients = np.random.default_rng(2).uniform(-0.5, 0.5, 20)
     for axis in (0, 1, 2):
         parameters = Parameters(
-            gamma=torch.tensor([0.8]), bias=torch.tensor(coefficients)[None].float(),
-            blur_mm=torch.tensor([[0.5, 1.7, 1.2]]), ghosts=torch.tensor([5]),
-            ghost_axis=torch.tensor([axis]), ghost_intensity=torch.tensor([0.9]),
+            gamma=torch.tensor([0.8]),
+            bias=torch.tensor(coefficients)[None].float(),
+            blur_mm=torch.tensor([[0.5, 1.7, 1.2]]),
+            ghosts=torch.tensor([5]),
+            ghost_axis=torch.tensor([axis]),
+            ghost_intensity=torch.tensor([0.9]),
         )
-        chain = tio.Compose([tio.Gamma(0.8), tio.BiasField(coefficients.tolist(), order=3),
-                             tio.Blur((0.5, 1.7, 1.2)), tio.Ghosting(5, axis, 0.9, None)])
+        chain = tio.Compose(
+            [
+                tio.Gamma(0.8),
+                tio.BiasField(coefficients.tolist(), order=3),
+                tio.Blur((0.5, 1.7, 1.2)),
+                tio.Ghosting(5, axis, 0.9, None),
+            ]
+        )
         theirs = torchio_slices(volumes[1], chain)
         torch.testing.assert_close(our_slices(volumes, 1, parameters), theirs, atol=2e-5, rtol=1e-5)
 
 
 def random_chain() -> tio.Compose:
-    return tio.Compose([
-        tio.RandomGamma(p=0.5), tio.RandomBiasField(p=0.25), tio.RandomBlur(p=0.25),
-        tio.RandomGhosting(p=0.5),
-    ])
+    return tio.Compose(
+        [
+            tio.RandomGamma(p=0.5),
+            tio.RandomBiasField(p=0.25),
+            tio.RandomBlur(p=0.25),
+            tio.RandomGhosting(p=0.5),
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +143,12 @@ def assert_same_mean(ours: torch.Tensor, theirs: torch.Tensor) -> None:
 def test_frequencies_and_parameters_agree_with_torchio(torchio_sample):
     histories, _ = torchio_sample
     drawn = draw_parameters(6000, torch.Generator().manual_seed(1))
-    present = {"Gamma": drawn.gamma != 1, "BiasField": (drawn.bias != 0).any(1),
-               "Blur": (drawn.blur_mm != 0).any(1), "Ghosting": drawn.ghost_intensity != 0}
+    present = {
+        "Gamma": drawn.gamma != 1,
+        "BiasField": (drawn.bias != 0).any(1),
+        "Blur": (drawn.blur_mm != 0).any(1),
+        "Ghosting": drawn.ghost_intensity != 0,
+    }
     theirs = {name: [history[name] for history in histories if name in history] for name in present}
     for name, expected in (("Gamma", 0.5), ("BiasField", 0.25), ("Blur", 0.25), ("Ghosting", 0.5)):
         assert present[name].float().mean() == pytest.approx(expected, abs=0.03)
@@ -161,8 +182,9 @@ def test_probability_zero_is_the_plain_slice_and_draws_are_reproducible(volumes)
     np.testing.assert_array_equal(plain[:, 0].numpy(), volumes[[2, 0, 1, 2], [0, 10, 5, 7]])
     untouched = draw_augmented(volumes, rows, slices, torch.Generator().manual_seed(0), SPACING, 0, 0, 0, 0)
     assert torch.equal(untouched, plain)
-    first, again, other = (draw_augmented(volumes, rows, slices, torch.Generator().manual_seed(seed), SPACING)
-                           for seed in (5, 5, 6))
+    first, again, other = (
+        draw_augmented(volumes, rows, slices, torch.Generator().manual_seed(seed), SPACING) for seed in (5, 5, 6)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 

@@ -19,9 +19,15 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize(("index", "signal", "noise"), [
-    (249, 0.920, 0.391), (499, 0.703, 0.711), (749, 0.380, 0.925), (999, 0, 1),
-])
+@pytest.mark.parametrize(
+    ("index", "signal", "noise"),
+    [
+        (249, 0.920, 0.391),
+        (499, 0.703, 0.711),
+        (749, 0.380, 0.925),
+        (999, 0, 1),
+    ],
+)
 def test_schedule_at_the_printed_digits(index, signal, noise):
     assert round(SCHEDULE.signal[index].item(), 3) == signal
     assert round(SCHEDULE.noise[index].item(), 3) == noise

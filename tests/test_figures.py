@@ -47,16 +47,12 @@ def metric_rows(missing=()):
         for (name, level), value in scores.items():
             for cohort, modality in PLACES:
                 keys = {"arm": name, "t_test": level, "fold": fold, "cohort": cohort, "modality": modality}
-                rows += [
-                    {**keys, "subject": s, "split": "test", "variant": "full", "dice": value} for s in "xy"
-                ]
+                rows += [{**keys, "subject": s, "split": "test", "variant": "full", "dice": value} for s in "xy"]
     return pd.DataFrame([row for row in rows if (row["arm"], row["fold"]) not in missing])
 
 
 def texts_of(figure):
-    return [
-        text.get_text() for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()
-    ]
+    return [text.get_text() for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
 
 
 def assert_nothing_cut(figure):
@@ -97,9 +93,7 @@ def test_overview_draws_bars_folds_and_controls():
     figure = overview.overview_figure(metric_rows(missing={("ddpm", 1)}), ARMS, PLACES, [0, 1])
     panel = figure.axes[0]
     bars = [box for group in panel.containers if isinstance(group, BarContainer) for box in group]
-    assert [bar.get_width() for bar in bars] == pytest.approx(
-        [25, 18, 38]
-    )  # AE, DDPM fold 0 at 500, its ensemble
+    assert [bar.get_width() for bar in bars] == pytest.approx([25, 18, 38])  # AE, DDPM fold 0 at 500, its ensemble
     assert sorted(panel.collections[0].get_offsets()[:, 0]) == pytest.approx([20, 30])
     assert [tick.get_text() for tick in panel.get_yticklabels()] == ["AE", "DDPM", "DDPM (ENS)", "SVAE"]
     texts = texts_of(figure)
@@ -123,9 +117,7 @@ def test_overview_of_one_cohort_is_one_column_wide(tmp_path):
 def test_same_input_gives_same_bytes(tmp_path):
     written = []
     for name in ("a", "b"):
-        paths = style.save(
-            figures.noise_level_figure(metric_rows(), ARMS, PLACES[:1], [0, 1]), tmp_path / name
-        )
+        paths = style.save(figures.noise_level_figure(metric_rows(), ARMS, PLACES[:1], [0, 1]), tmp_path / name)
         written.append([path.read_bytes() for path in paths])
     assert written[0] == written[1]
     assert b"<dc:date>" not in written[0][1]
@@ -160,9 +152,7 @@ def volume(reconstruction=True):
 
 def test_slice_with_the_largest_lesion_is_chosen():
     example = volume()
-    assert (
-        panels.lesion_slice(example["label"], example["image"]) == 4
-    )  # the excluded region of slice 2 does not count
+    assert panels.lesion_slice(example["label"], example["image"]) == 4  # the excluded region of slice 2 does not count
     brain = np.zeros((5, 4, 4))
     brain[3, 1:3, 1:3] = 1
     assert panels.lesion_slice(np.zeros((5, 4, 4)), brain) == 3

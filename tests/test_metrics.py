@@ -42,9 +42,7 @@ def _scan(seed, ties=False, zero_share=0.6):
 def test_ranking_scores_equal_scikit_learn(ties, zero_share):
     values, truth = _scan(5, ties, zero_share)
     curve = ranked_curve(values, truth)
-    assert curve.average_precision() == pytest.approx(
-        average_precision_score(truth.ravel(), values.ravel()), abs=1e-6
-    )
+    assert curve.average_precision() == pytest.approx(average_precision_score(truth.ravel(), values.ravel()), abs=1e-6)
     assert curve.auroc() == pytest.approx(roc_auc_score(truth.ravel(), values.ravel()), abs=1e-6)
     assert curve.prevalence == pytest.approx(truth.mean())
 
@@ -53,9 +51,7 @@ def test_excluded_voxels_do_not_count():
     values, truth = _scan(6)
     valid = np.random.default_rng(7).random(SHAPE) < 0.7
     curve = ranked_curve(values, truth, valid)
-    assert curve.average_precision() == pytest.approx(
-        average_precision_score(truth[valid], values[valid]), abs=1e-6
-    )
+    assert curve.average_precision() == pytest.approx(average_precision_score(truth[valid], values[valid]), abs=1e-6)
     assert curve.voxels == valid.sum()
     assert dice(values > 0.3, truth, valid) == pytest.approx(f1_score(truth[valid], values[valid] > 0.3))
 
@@ -206,9 +202,7 @@ def test_ssim_equals_scikit_image_where_padding_does_not_matter(pair):
         *framed, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
     )
     assert ssim(*framed) == pytest.approx(full.mean(), abs=1e-5)  # both frames are empty, however padded
-    assert mean_inside != pytest.approx(
-        full.mean(), abs=1e-3
-    )  # scikit-image's own mean leaves the border out
+    assert mean_inside != pytest.approx(full.mean(), abs=1e-3)  # scikit-image's own mean leaves the border out
 
 
 def test_ssim_of_small_and_constant_volumes():

@@ -36,8 +36,7 @@ def randomised(network: torch.nn.Module) -> torch.nn.Module:
     return network
 
 
-@pytest.mark.parametrize(("condition_dim", "expected"),
-                         [(0, 37_513_857), (512, 44_068_481), (128, 43_871_873)])
+@pytest.mark.parametrize(("condition_dim", "expected"), [(0, 37_513_857), (512, 44_068_481), (128, 43_871_873)])
 def test_unet_parameters(condition_dim, expected):
     assert parameter_count(on_meta(UNet, condition_dim=condition_dim)) == expected
 
@@ -71,8 +70,10 @@ def test_unet_output_depends_on_time_and_condition_of_its_own_sample_only():
     x, t = torch.rand(2, 1, 16, 16, generator=generator), torch.tensor([100, 500])
     condition = torch.randn(2, 8, generator=generator)
     output = network(x, t, condition)
-    for changed in (network(x, torch.tensor([100, 900]), condition),
-                    network(x, t, torch.stack([condition[0], condition[1] + 1]))):
+    for changed in (
+        network(x, torch.tensor([100, 900]), condition),
+        network(x, t, torch.stack([condition[0], condition[1] + 1])),
+    ):
         torch.testing.assert_close(changed[0], output[0])
         assert (changed[1] - output[1]).abs().max() > 1e-3
 
@@ -164,10 +165,17 @@ def test_autoencoder_bottleneck_and_size_at_96_pixels():
     assert counter.get_total_flops() / 1e9 == pytest.approx(0.7, abs=0.05)
 
 
-@pytest.mark.parametrize(("height", "width", "bottleneck"), [
-    (96, 96, (12, 12)), (48, 48, (12, 12)), (48, 60, (12, 15)), (37, 51, (10, 13)), (128, 128, (8, 8)),
-    (16, 20, (8, 10)),
-])
+@pytest.mark.parametrize(
+    ("height", "width", "bottleneck"),
+    [
+        (96, 96, (12, 12)),
+        (48, 48, (12, 12)),
+        (48, 60, (12, 15)),
+        (37, 51, (10, 13)),
+        (128, 128, (8, 8)),
+        (16, 20, (8, 10)),
+    ],
+)
 @pytest.mark.parametrize("spatial", [False, True])
 def test_autoencoder_restores_any_size(height, width, bottleneck, spatial):
     network = Autoencoder(height, width, z_dim=24, spatial=spatial)

@@ -62,9 +62,7 @@ def test_layers_3_and_4_are_dilated_not_strided():
     network = MedicalNetResNet10(width=4).eval()
     with torch.no_grad():
         assert network(torch.zeros(1, 1, 64, 72, 56)).shape == (1, 32, 8, 9, 7)
-    dilations = [
-        (layer[0].conv1.dilation[0], layer[0].conv2.dilation[0]) for layer in (network.layer3, network.layer4)
-    ]
+    dilations = [(layer[0].conv1.dilation[0], layer[0].conv2.dilation[0]) for layer in (network.layer3, network.layer4)]
     assert dilations == [(2, 2), (4, 4)]
 
 
@@ -111,9 +109,7 @@ def test_distance_of_equal_and_constant_volumes(trained, phantoms):
 
 def test_training_learns_tissues(trained, phantoms):
     """Its loss ends well below the entropy of the tissue shares, the best that ignoring the image can do."""
-    shares = np.bincount(np.concatenate([tissues.ravel() for _, tissues in phantoms[:6]])) / (
-        6 * 16 * 32 * 32
-    )
+    shares = np.bincount(np.concatenate([tissues.ravel() for _, tissues in phantoms[:6]])) / (6 * 16 * 32 * 32)
     entropy = -np.sum(shares * np.log(shares))
     _, losses = trained
     assert len(losses) == 60

@@ -26,11 +26,7 @@ def _erode_by_hand(mask, iterations):
     for _ in range(iterations):
         grown = np.pad(eroded, ((0, 0), (1, 1), (1, 1)))
         eroded = (
-            grown[:, 1:-1, 1:-1]
-            & grown[:, :-2, 1:-1]
-            & grown[:, 2:, 1:-1]
-            & grown[:, 1:-1, :-2]
-            & grown[:, 1:-1, 2:]
+            grown[:, 1:-1, 1:-1] & grown[:, :-2, 1:-1] & grown[:, 2:, 1:-1] & grown[:, 1:-1, :-2] & grown[:, 1:-1, 2:]
         )
     return eroded
 

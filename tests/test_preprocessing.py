@@ -82,9 +82,7 @@ def head(tmp_path_factory, atlas):
 
 def table_of(*rows):
     """A cohort table as text; rows name what is not empty or 0."""
-    empty = dict.fromkeys(COHORT_COLUMNS, "") | dict.fromkeys(
-        ("stripped", "registered", "bias_corrected"), "0"
-    )
+    empty = dict.fromkeys(COHORT_COLUMNS, "") | dict.fromkeys(("stripped", "registered", "bias_corrected"), "0")
     return pd.DataFrame([empty | row for row in rows])
 
 
@@ -224,9 +222,7 @@ class TestFailures:
     def test_allowed_failures_stay_in_the_next_table(self, head, atlas, tmp_path):
         settings = FAST.model_copy(update={"max_failures": 1})
         done = dict.fromkeys(("stripped", "registered", "bias_corrected"), "1")
-        rows = table_of(
-            {"subject": "good", **head, **done}, {"subject": "bad", **head, "t1": "absent.nii.gz", **done}
-        )
+        rows = table_of({"subject": "good", **head, **done}, {"subject": "bad", **head, "t1": "absent.nii.gz", **done})
         table = run_both(rows, tmp_path, atlas, settings).set_index("subject")
         assert table["status"].to_dict() == {"bad": "failed", "good": "ok"}
         assert table.loc["bad", "message"].startswith("absent.nii.gz: does not exist")
@@ -241,12 +237,8 @@ class TestFailures:
             strip(rows, tmp_path, label_on_own_grid=True)
 
     def test_missing_hd_bet_parameters(self, head, tmp_path):
-        settings = FAST.model_copy(
-            update={"hd_bet": FAST.hd_bet.model_copy(update={"parameters": str(tmp_path)})}
-        )
-        with pytest.raises(
-            InputError, match=r"dataset\.json: does not exist; preprocess\.hd_bet\.parameters"
-        ):
+        settings = FAST.model_copy(update={"hd_bet": FAST.hd_bet.model_copy(update={"parameters": str(tmp_path)})})
+        with pytest.raises(InputError, match=r"dataset\.json: does not exist; preprocess\.hd_bet\.parameters"):
             strip(table_of({"subject": "s", "t1": head["t1"]}), tmp_path, settings)
 
     def test_checkpoint_with_another_hash_is_not_loaded(self, head, tmp_path):
@@ -255,9 +247,7 @@ class TestFailures:
             (tmp_path / name).write_text("{}")
         hd_bet = FAST.hd_bet.model_copy(update={"parameters": str(tmp_path), "sha256": "0" * 64})
         settings = FAST.model_copy(update={"hd_bet": hd_bet})
-        with pytest.raises(
-            InputError, match=r"checkpoint_final\.pth: sha256 is 44136fa3.* it was not loaded"
-        ):
+        with pytest.raises(InputError, match=r"checkpoint_final\.pth: sha256 is 44136fa3.* it was not loaded"):
             strip(table_of({"subject": "s", "t1": head["t1"]}), tmp_path, settings)
 
 
@@ -315,9 +305,7 @@ class TestSkullStrip:
         affine[:3, 3] += SPACING / 2
         shifted = save(tmp_path / "shifted.nii.gz", np.asarray(mask.dataobj), affine)
         same = [
-            read_label(
-                strip(table_of({"subject": "s", **head, "mask": path}), tmp_path / name).loc[0, "mask"]
-            )
+            read_label(strip(table_of({"subject": "s", **head, "mask": path}), tmp_path / name).loc[0, "mask"])
             for name, path in (("a", head["mask"]), ("b", shifted))
         ]
         np.testing.assert_array_equal(same[0].data, same[1].data)
@@ -348,9 +336,7 @@ class TestSecondDoor:
         loaded = load_atlas(atlas, "RAI", SPACING)
         path = save(tmp_path / "t2.nii.gz", loaded.image.data, loaded.image.affine)
         flags = {"stripped": "1", "registered": "1", "bias_corrected": "0"}
-        settings = FAST.model_copy(
-            update={"n4": FAST.n4.model_copy(update={"tolerance": 1e3, "iterations": 1})}
-        )
+        settings = FAST.model_copy(update={"n4": FAST.n4.model_copy(update={"tolerance": 1e3, "iterations": 1})})
         table = run_both(table_of({"subject": "s", "t2": path, **flags}), tmp_path, atlas, settings)
         mask = read_label(table.loc[0, "mask"])
         assert table.loc[0, "atlas_dice"] > 0.99  # 1 but for the holes that are filled
@@ -422,9 +408,7 @@ class TestSteps:
         np.testing.assert_allclose(resampled.spacing, 1)
         where = np.argwhere(np.ones(resampled.data.shape, dtype=bool))
         world = apply_affine(resampled.affine, where)
-        expected = (-world[:, 0] / 1.5 * 2 - world[:, 1] * 3 + world[:, 2] / 2 * 5).reshape(
-            resampled.data.shape
-        )
+        expected = (-world[:, 0] / 1.5 * 2 - world[:, 1] * 3 + world[:, 2] / 2 * 5).reshape(resampled.data.shape)
         inner = (slice(8, -8),) * 3
         np.testing.assert_allclose(resampled.data[inner], expected[inner], atol=0.05)
         assert resampled.data.min() >= ramp.min()

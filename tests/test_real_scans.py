@@ -50,9 +50,7 @@ def preprocess(folder: Path, row: dict[str, str], settings: PreprocessSettings) 
     rows = pd.DataFrame([{**empty, **flags, "subject": "patient01", **row}])
     skull_strip_shard(rows, settings, folder / "stripped", folder / "stripped.tsv", name="real", device="cpu")
     stripped = read_table(folder / "stripped.tsv")
-    table = register_shard(
-        rows, stripped, ATLAS, settings, folder / "final", folder / "final.tsv", name="real", seed=1
-    )
+    table = register_shard(rows, stripped, ATLAS, settings, folder / "final", folder / "final.tsv", name="real", seed=1)
     return table.iloc[0]
 
 
@@ -66,9 +64,7 @@ def t1_mask(tmp_path_factory) -> Path:
 def test_t1_with_its_true_mask_overlaps_the_atlas(t1_mask, tmp_path):
     volume = read_label(t1_mask)
     assert volume.data.sum() * volume.voxel_ml == pytest.approx(1306, abs=15)  # measured independently
-    row = preprocess(
-        tmp_path, {"t1": str(RAW / "study1_T1W.nii.gz"), "mask": str(t1_mask)}, PreprocessSettings()
-    )
+    row = preprocess(tmp_path, {"t1": str(RAW / "study1_T1W.nii.gz"), "mask": str(t1_mask)}, PreprocessSettings())
     print(f"T1 at 1 mm, true mask: Dice {row.atlas_dice}, {row.brain_ml} ml, {row.seconds} s")
     assert row.atlas_dice > 0.90
     assert 1 < row.n4_max / row.n4_min < 4  # N4 leaves the overall scale free
@@ -79,9 +75,7 @@ def test_t1_with_its_true_mask_overlaps_the_atlas(t1_mask, tmp_path):
     atlas = ants.reorient_image2(ants.image_read(str(ATLAS)), "RAI")
     placed = ants.apply_transforms(atlas, ants.image_read(row["mask"]), [], "nearestNeighbor").numpy() > 0
     brain = atlas.numpy() > 0
-    assert 2 * (placed & brain).sum() / (placed.sum() + brain.sum()) == pytest.approx(
-        row.atlas_dice, abs=1e-4
-    )
+    assert 2 * (placed & brain).sum() / (placed.sum() + brain.sum()) == pytest.approx(row.atlas_dice, abs=1e-4)
 
 
 def test_t2_registers_to_the_t1_atlas(tmp_path):
@@ -101,8 +95,7 @@ def test_demo_network_finds_the_brain_of_a_real_scan(t1_mask, tmp_path):
     drawn = preprocess(tmp_path / "drawn", rows, settings)
     given = preprocess(tmp_path / "given", {**rows, "mask": str(t1_mask)}, settings)
     masks = [
-        read_label(tmp_path / name / "stripped" / "patient01_t1_mask.nii.gz").data > 0
-        for name in ("drawn", "given")
+        read_label(tmp_path / name / "stripped" / "patient01_t1_mask.nii.gz").data > 0 for name in ("drawn", "given")
     ]
     dice = 2 * (masks[0] & masks[1]).sum() / (masks[0].sum() + masks[1].sum())
     print(f"demo network at 3 mm: Dice {dice:.3f} with the true mask, {drawn.atlas_dice} on the atlas "

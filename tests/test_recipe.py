@@ -31,8 +31,13 @@ def test_a_raised_version_makes_another_recipe(tmp_path, monkeypatch):
 
 
 def test_seeds_differ_by_purpose_and_repeat():
-    seeds = [seed_for(3141, arm, modality, fold) for arm in ("ddpm", "cddpm") for modality in ("t1", "t2") for fold in range(5)]
-    assert len(set(seeds)) == 20 and all(0 <= seed < 2**32 for seed in seeds)
+    seeds = [
+        seed_for(3141, arm, modality, fold)
+        for arm in ("ddpm", "cddpm")
+        for modality in ("t1", "t2")
+        for fold in range(5)
+    ]
+    assert len(set(seeds)) == 20 and all(0 <= seed < 2**31 for seed in seeds)
     assert seed_for(1, "ab", "c") != seed_for(1, "a", "bc")
     assert seed_for(3141, "x") == seed_for(3141, "x")
 

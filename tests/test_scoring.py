@@ -51,9 +51,7 @@ def _score(cohort, settings=SETTINGS, **options):
 
 
 def _with(cohort, change):
-    return {
-        split: [replace(volume, **change(volume)) for volume in volumes] for split, volumes in cohort.items()
-    }
+    return {split: [replace(volume, **change(volume)) for volume in volumes] for split, volumes in cohort.items()}
 
 
 # --- rows -----------------------------------------------------------------------------------------
@@ -76,9 +74,7 @@ def test_scores_follow_the_protocol_step_by_step(cohort):
     """The whole protocol again with SciPy, scikit-learn and scikit-image on concatenated arrays."""
 
     def clean(volume):
-        eroded = ndimage.binary_erosion(
-            volume.mask, np.array([[[0, 1, 0], [1, 1, 1], [0, 1, 0]]]), iterations=2
-        )
+        eroded = ndimage.binary_erosion(volume.mask, np.array([[[0, 1, 0], [1, 1, 1], [0, 1, 0]]]), iterations=2)
         return ndimage.median_filter(np.abs(volume.image - volume.reconstruction) * eroded, 5)
 
     maps = np.concatenate([clean(volume) for volume in cohort["val"]], axis=None)
@@ -130,9 +126,7 @@ def test_oracle_scores_one(cohort, search):
 
     for row in _score(_with(cohort, give_truth), replace(SETTINGS, search=search)).rows:
         assert (row["dice"], row["auprc"], row["auroc"]) == (1, 1, 1)
-        assert np.isnan(
-            [row[name] for name in ("l1", "l1_lesion", "l1_healthy", "ssim", "psnr", "kld")]
-        ).all()
+        assert np.isnan([row[name] for name in ("l1", "l1_lesion", "l1_healthy", "ssim", "psnr", "kld")]).all()
 
 
 def test_oracle_keeps_tiny_lesions_but_post_processing_drops_them(cohort):
@@ -214,9 +208,7 @@ def test_healthy_false_positive_thresholds(cohort):
     parts = label_components(called, connectivity=3)
     kept = called & (np.bincount(parts.ravel())[parts] > 7)
     assert row["dice_fpr05"] == pytest.approx(f1_score(volume.label.ravel(), kept.ravel()))
-    assert np.isnan(
-        [_score(cohort).rows[-1][name] for name in ("dice_fpr01", "dice_fpr05", "dice_fpr10")]
-    ).all()
+    assert np.isnan([_score(cohort).rows[-1][name] for name in ("dice_fpr01", "dice_fpr05", "dice_fpr10")]).all()
 
 
 # --- options --------------------------------------------------------------------------------------

@@ -68,9 +68,7 @@ def test_ixi_of_the_paper():
                 assert abs(found[site] - size * share) <= 1 + 3 * share
 
 
-@pytest.mark.parametrize(
-    ("name", "val", "test"), [("BraTS2021", 100, 1151), ("sub", 175, 480), ("W", 15, 45)]
-)
+@pytest.mark.parametrize(("name", "val", "test"), [("BraTS2021", 100, 1151), ("sub", 175, 480), ("W", 15, 45)])
 def test_evaluated_cohorts_have_one_cut_for_all_folds(name, val, test):
     """Sizes of paper_spec 1. The rule itself, worked out here: test first, then validation, by SHA-256."""
     subjects = cohort(f"{name}_{i:05d}" for i in range(val + test))
@@ -87,9 +85,7 @@ def test_site_does_not_change_the_cut_of_an_evaluated_cohort():
     names = [f"BraTS2021_{i:05d}" for i in range(40)]
     sizes = {"val": 10, "test": 30}
     without = draw_splits(cohort(names), sizes, folds=1, seed=0)
-    pd.testing.assert_frame_equal(
-        without, draw_splits(cohort(names, ["a", "b"] * 20), sizes, folds=1, seed=0)
-    )
+    pd.testing.assert_frame_equal(without, draw_splits(cohort(names, ["a", "b"] * 20), sizes, folds=1, seed=0))
 
 
 def test_sessions_of_a_person_stay_together():

@@ -22,9 +22,7 @@ def _difference(x, y, axis=-1):
 
 
 def _monte_carlo_error(p, rounds=10_000):
-    return (
-        4 * np.sqrt(2 * p * (1 - p) / rounds) + 1e-3
-    )  # four standard errors of the difference of two estimates
+    return 4 * np.sqrt(2 * p * (1 - p) / rounds) + 1e-3  # four standard errors of the difference of two estimates
 
 
 def _beyond(value, observed, alternative):

@@ -30,9 +30,7 @@ class TestCropOrPad:
         import torch
 
         values = np.random.default_rng(0).random(old).astype(np.float32) + 1
-        expected = torchio.CropOrPad(new)(torchio.ScalarImage(tensor=torch.from_numpy(values)[None])).numpy()[
-            0
-        ]
+        expected = torchio.CropOrPad(new)(torchio.ScalarImage(tensor=torch.from_numpy(values)[None])).numpy()[0]
         np.testing.assert_array_equal(crop_or_pad(values, new), expected)
 
 
@@ -69,9 +67,7 @@ class TestResize:
         inner = (slice(3, -3),) * 3  # splines reproduce a linear ramp away from the mirrored border
         np.testing.assert_allclose(halved[inner], expected[inner], rtol=2e-4)
 
-    @pytest.mark.parametrize(
-        ("voxels", "factor", "expected"), [(192, 0.5, 96), (100, 0.5, 50), (34, 0.75, 25)]
-    )
+    @pytest.mark.parametrize(("voxels", "factor", "expected"), [(192, 0.5, 96), (100, 0.5, 50), (34, 0.75, 25)])
     def test_sizes(self, voxels, factor, expected):
         assert final_shape(PackSettings(crop=(voxels, 192, 100), factor=factor))[0] == expected
 

@@ -27,9 +27,7 @@ def arm(name, paper_model="", ssl=False, control=False, label=None):
     }
 
 
-def volumes(
-    name, fold, dice, t_test="", cohort="brats21", modality="t2", split="test", variant="full", **more
-):
+def volumes(name, fold, dice, t_test="", cohort="brats21", modality="t2", split="test", variant="full", **more):
     """Metric rows of one fold, one per value of `dice`; `more` holds columns (one value or a list)."""
     frame = pd.DataFrame({"dice": dice, "auprc": dice, **more})
     keys = {
@@ -78,9 +76,7 @@ def test_one_fold_has_no_std():
 
 
 def test_ens_picks_the_noise_level():
-    frames = [
-        volumes("ddpm", 0, [value] * 2, t_test=t) for t, value in [("250", 0.1), ("500", 0.2), ("ens", 0.4)]
-    ]
+    frames = [volumes("ddpm", 0, [value] * 2, t_test=t) for t, value in [("250", 0.1), ("500", 0.2), ("ens", 0.4)]]
     arms = [arm("ddpm", "DDPM")]
     table = dice3(frames, arms, [0])
     assert list(table["ens"]) == [0, 1]
@@ -189,9 +185,7 @@ def healthy(name, modality="t2", n=6, **changes):
 
 def test_table2_units_backbone_and_modalities():
     frames = [healthy("dae"), healthy("dae", "t1", lpips_backbone="resnet10")]
-    table = table2(
-        pd.concat(frames), [arm("dae", "DAE")], [("ixi", "t2"), ("ixi", "t1")], [], Reader(folds=[0])
-    )
+    table = table2(pd.concat(frames), [arm("dae", "DAE")], [("ixi", "t2"), ("ixi", "t1")], [], Reader(folds=[0]))
     t2 = table[table["modality"] == "t2"].set_index("metric")
     expected = {"ssim": 90.0, "psnr": 30.0, "lpips": 2.0, "l1": 10.0, "kld": 0.5, "kld_entropy": -0.25}
     assert t2["mean"].to_dict() == pytest.approx(expected)
@@ -222,9 +216,7 @@ def test_l1_ratio_readings(ratio, expected):
 
 def test_infinite_psnr_of_a_perfect_copy_survives(recwarn):
     frames = [healthy("copy", psnr=math.inf), healthy("ae")]
-    table = table2(
-        pd.concat(frames), [arm("copy", control=True), arm("ae")], [("ixi", "t2")], [], Reader(folds=[0])
-    )
+    table = table2(pd.concat(frames), [arm("copy", control=True), arm("ae")], [("ixi", "t2")], [], Reader(folds=[0]))
     assert only(table, arm="copy", metric="psnr")["mean"] == math.inf
     assert "**30.00**" in render_markdown(table, [arm("copy", control=True), arm("ae")], "")
     assert not recwarn.list
@@ -241,11 +233,7 @@ def test_contradicting_rows_are_refused():
 
 
 def test_csv_bytes_do_not_depend_on_row_order(tmp_path):
-    frames = [
-        volumes(name, fold, ladder(up + fold / 30, 7))
-        for name, up in (("a", 0.1), ("b", 0))
-        for fold in (0, 1)
-    ]
+    frames = [volumes(name, fold, ladder(up + fold / 30, 7)) for name, up in (("a", 0.1), ("b", 0)) for fold in (0, 1)]
     rows = pd.concat(frames, ignore_index=True)
     arms = [arm("b"), arm("a")]
     for name, order in (("x", rows), ("y", rows.sample(frac=1, random_state=3))):
@@ -372,9 +360,7 @@ def test_footnote_names_backbone_and_undefined_volumes():
     assert "LPIPS backbone: not available." in footnote(table, "r", "clean", phantom=False)
     assert "real scans" in footnote(table, "r", "clean", phantom=False)
     lesionless = table3(volumes("ae", 0, [0.2, float("nan")]), [arm("ae")], BRATS, Reader(folds=[0]))
-    assert "Up to 1 volumes per cell have no lesion voxel" in footnote(
-        lesionless, "r", "clean", phantom=False
-    )
+    assert "Up to 1 volumes per cell have no lesion voxel" in footnote(lesionless, "r", "clean", phantom=False)
 
 
 def test_write_table_makes_every_form(tmp_path):

@@ -13,7 +13,13 @@ VOLUMES = np.random.default_rng(0).random((10, 6, 16, 16)).astype(np.float32)
 
 
 def settings(**changes):
-    plain = {"max_steps": 12, "batch_size": 4, "precision": "32-true", "validate_every": 4, "validation_slices": 2}
+    plain = {
+        "max_steps": 12,
+        "batch_size": 4,
+        "precision": "32-true",
+        "validate_every": 4,
+        "validation_slices": 2,
+    }
     return TrainSettings(**{**plain, **changes})
 
 

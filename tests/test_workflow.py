@@ -14,7 +14,10 @@ ROOT = Path(__file__).parents[1]
 
 def snakemake(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
 
 

@@ -8,8 +8,8 @@ from uad.recipe import read_settings
 from uad.reporting import style
 from uad.reporting.figures import noise_level_figure
 from uad.reporting.overview import overview_figure
-from uad.reporting.paper_numbers import cohort_title
 from uad.reporting.panels import examples_figure, load_example, slice_examples
+from uad.reporting.paper_numbers import cohort_title
 from uad.reporting.scores import read_scores
 
 

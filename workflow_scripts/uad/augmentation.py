@@ -27,8 +27,9 @@ BLUR_TRUNCATE = 4.0
 GHOSTS = (4, 10)
 GHOST_INTENSITY = (0.5, 1.0)
 # Powers (x, y, z) of the polynomial's terms, in the order of their coefficients.
-BIAS_POWERS = [(a, b, c) for a in range(BIAS_ORDER + 1) for b in range(BIAS_ORDER + 1 - a)
-               for c in range(BIAS_ORDER + 1 - a - b)]
+BIAS_POWERS = [
+    (a, b, c) for a in range(BIAS_ORDER + 1) for b in range(BIAS_ORDER + 1 - a) for c in range(BIAS_ORDER + 1 - a - b)
+]
 
 
 class Parameters(NamedTuple):
@@ -47,9 +48,16 @@ class Parameters(NamedTuple):
     ghost_intensity: Tensor
 
 
-def draw_parameters(batch: int, generator: torch.Generator, p_gamma: float = 0.5, p_bias: float = 0.25,
-                    p_blur: float = 0.25, p_ghosting: float = 0.5) -> Parameters:
+def draw_parameters(
+    batch: int,
+    generator: torch.Generator,
+    p_gamma: float = 0.5,
+    p_bias: float = 0.25,
+    p_blur: float = 0.25,
+    p_ghosting: float = 0.5,
+) -> Parameters:
     """Parameters for `batch` samples at TorchIO's defaults, each transform present with its probability."""
+
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(batch, *shape, generator=generator)
 
@@ -123,16 +131,18 @@ def _read(volumes: Sequence[np.ndarray], rows: Tensor, slices: Tensor) -> Tensor
     return torch.from_numpy(stack.astype(np.float32, copy=False))
 
 
-def augment(volumes: Sequence[np.ndarray], rows: Tensor, slices: Tensor, parameters: Parameters,
-            spacing_mm: float) -> Tensor:
+def augment(
+    volumes: Sequence[np.ndarray], rows: Tensor, slices: Tensor, parameters: Parameters, spacing_mm: float
+) -> Tensor:
     """Slices of the volumes that TorchIO would give for these parameters: float32 [B, 1, Y, X].
 
     volumes: array, memmap or list, [N, Z, Y, X]; only the slices that count are read.
     rows, slices: int64 [B], volume and slice of each sample. spacing_mm: isotropic voxel size.
     """
     shape = tuple(volumes[0].shape)
-    along_z, along_y, along_x = (axis_matrices(n, axis, parameters, spacing_mm)
-                                 for axis, n in zip((2, 1, 0), shape, strict=True))
+    along_z, along_y, along_x = (
+        axis_matrices(n, axis, parameters, spacing_mm) for axis, n in zip((2, 1, 0), shape, strict=True)
+    )
     weights = along_z[torch.arange(len(rows)), slices]
     sample, z = torch.nonzero(weights, as_tuple=True)
     images = _read(volumes, rows[sample], z)
@@ -149,9 +159,17 @@ def augment(volumes: Sequence[np.ndarray], rows: Tensor, slices: Tensor, paramet
     return (along_y.float() @ combined @ along_x.float().mT)[:, None]
 
 
-def draw_augmented(volumes: Sequence[np.ndarray], rows: Tensor, slices: Tensor, generator: torch.Generator,
-                   spacing_mm: float, p_gamma: float = 0.5, p_bias: float = 0.25, p_blur: float = 0.25,
-                   p_ghosting: float = 0.5) -> Tensor:
+def draw_augmented(
+    volumes: Sequence[np.ndarray],
+    rows: Tensor,
+    slices: Tensor,
+    generator: torch.Generator,
+    spacing_mm: float,
+    p_gamma: float = 0.5,
+    p_bias: float = 0.25,
+    p_blur: float = 0.25,
+    p_ghosting: float = 0.5,
+) -> Tensor:
     """The slices `slices` [B] of the volumes `rows` [B], randomly augmented: float32 [B, 1, Y, X].
 
     Arguments as for `augment`; values may leave [0, 1] (paper_spec 4).

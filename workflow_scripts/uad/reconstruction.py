@@ -61,9 +61,7 @@ def read_arm_on_cohort(
     }  # fmt: skip
 
 
-def _read_scan(
-    method: Method, network: torch.nn.Module | None, scan: Scan, levels: list[int], seed: int
-) -> np.ndarray:
+def _read_scan(method: Method, network: torch.nn.Module | None, scan: Scan, levels: list[int], seed: int) -> np.ndarray:
     """[T, Z, Y, X] of one scan."""
     seed = seed_for(seed, scan.subject)
     if method.gives == "map":

@@ -33,9 +33,7 @@ class ArmScorer:
         backbone: network file of the perceptual distance, or None.
     """
 
-    def __init__(
-        self, settings: dict[str, Any], results: Path, fold: int, arrays: Path, backbone: Path | None
-    ) -> None:
+    def __init__(self, settings: dict[str, Any], results: Path, fold: int, arrays: Path, backbone: Path | None) -> None:
         self.settings, self.results, self.fold, self.backbone_path = settings, results, fold, backbone
         self.inference = InferenceSettings.model_validate(settings["inference"])
         self.cache = Reconstructions(arrays)
@@ -125,9 +123,7 @@ class ArmScorer:
         ordered = lesions.loc[self._subjects(cohort, "test")].sort_values(kind="stable")
         return ordered.index[len(ordered) // 2]
 
-    def _example(
-        self, cohort: str, subject: str, reading: str, prediction: np.ndarray | None
-    ) -> dict[str, np.ndarray]:
+    def _example(self, cohort: str, subject: str, reading: str, prediction: np.ndarray | None) -> dict[str, np.ndarray]:
         scan, output = self._store(cohort).scan(subject), self._output(cohort, subject, reading)
         nothing = np.zeros(0, np.float32)
         is_map = self.method.gives == "map"

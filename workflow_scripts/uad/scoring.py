@@ -202,13 +202,9 @@ def score_cohort(
 def _checked(volumes: Iterable[VolumeToScore], split: str) -> Iterator[VolumeToScore]:
     for volume in volumes:
         if volume.split != split:
-            raise InputError(
-                f"{volume.subject}: its split is {volume.split}, not {split}; correct the split table"
-            )
+            raise InputError(f"{volume.subject}: its split is {volume.split}, not {split}; correct the split table")
         if volume.anomaly_map is None and volume.reconstruction is None:
-            raise InputError(
-                f"{volume.subject}: neither an anomaly map nor a reconstruction; run the arm on it"
-            )
+            raise InputError(f"{volume.subject}: neither an anomaly map nor a reconstruction; run the arm on it")
         arrays = ("image", "mask", "label", "reconstruction", "anomaly_map")
         shapes = {name: np.shape(array) for name in arrays if (array := getattr(volume, name)) is not None}
         if len(set(shapes.values())) > 1:
@@ -224,15 +220,11 @@ def _cleaned(volume: VolumeToScore, variant: PostProcessing) -> np.ndarray:
     else:
         raw = np.abs(np.asarray(volume.image, np.float32) - np.asarray(volume.reconstruction, np.float32))
     if not (raw.min() >= 0 and np.isfinite(raw.max())):  # NaN fails the first comparison
-        raise InputError(
-            f"{volume.subject}: the anomaly map has negative, infinite or NaN values; give |residual|"
-        )
+        raise InputError(f"{volume.subject}: the anomaly map has negative, infinite or NaN values; give |residual|")
     return clean_map(raw, volume.mask, variant) if volume.postprocess else raw
 
 
-def _predict(
-    cleaned: np.ndarray, threshold: float, volume: VolumeToScore, variant: PostProcessing
-) -> np.ndarray:
+def _predict(cleaned: np.ndarray, threshold: float, volume: VolumeToScore, variant: PostProcessing) -> np.ndarray:
     called = cleaned > np.float32(threshold)
     if not volume.postprocess:
         return called
@@ -247,10 +239,15 @@ def _rate_limits(healthy: HealthyThresholds | None, variant: str) -> dict[str, f
 def _detection_scores(
     cleaned: np.ndarray, volume: VolumeToScore, variant: PostProcessing, limits: Mapping[str, float]
 ) -> dict[str, float]:
-    """AUPRC, AUROC, prevalence and one Dice per threshold in `limits`."""
+    """AUPRC, AUROC, prevalence, evaluated voxels and one Dice per threshold in `limits`."""
     truth, valid = volume.label == LESION, volume.label != EXCLUDED
     curve = ranked_curve(cleaned, truth, valid)
-    scores = {"auprc": curve.average_precision(), "auroc": curve.auroc(), "prevalence": curve.prevalence}
+    scores = {
+        "auprc": curve.average_precision(),
+        "auroc": curve.auroc(),
+        "prevalence": curve.prevalence,
+        "voxels": curve.voxels,
+    }
     for column, threshold in limits.items():
         defined = curve.lesion_voxels > 0 and not np.isnan(threshold)
         scores[column] = dice(_predict(cleaned, threshold, volume, variant), truth, valid) if defined else NAN
@@ -267,9 +264,7 @@ def _shared_columns(
         "split": volume.split,
         "site": volume.site,
         "lesion_ml": float(np.count_nonzero(volume.label == LESION) * voxel_ml),
-        **dict.fromkeys(
-            ("l1", "l1_lesion", "l1_healthy", "ssim", "psnr", "lpips", "kld", "kld_entropy"), NAN
-        ),
+        **dict.fromkeys(("l1", "l1_lesion", "l1_healthy", "ssim", "psnr", "lpips", "kld", "kld_entropy"), NAN),
         "lpips_backbone": "",
     }
     if volume.reconstruction is None:

@@ -63,10 +63,8 @@ def permutation_test(
     count = 2 ** len(a) if paired else math.comb(len(a) + len(b), len(a))
     exact = count <= rounds
     rng = None if exact else np.random.default_rng(seed)
-    if paired:
-        null = _sign_flips(a - b, rounds, rng)
-    else:
-        null = _shuffles(np.concatenate([a, b]), len(a), rounds, rng)
+    pooled = np.concatenate([a, b])
+    null = _sign_flips(a - b, rounds, rng) if paired else _shuffles(pooled, len(a), rounds, rng)
     extreme = _count_extreme(null, float(a.mean() - b.mean()), alternative)
     return extreme / count if exact else (extreme + 1) / (rounds + 1)
 

@@ -52,9 +52,7 @@ def pack(
     rows, cohort = _scans(shard_tables, modality), read_table(cohort_table).set_index("subject")
     unknown = [subject for subject in rows["subject"] if subject not in cohort.index]
     if unknown:
-        raise InputError(
-            f"{cohort_table}: does not list {unknown[0]}, which was preprocessed; run ingest again"
-        )
+        raise InputError(f"{cohort_table}: does not list {unknown[0]}, which was preprocessed; run ingest again")
     x, y, z = final_shape(settings)
     types = dict(zip(_ARRAYS, (np.dtype(settings.dtype), np.uint8, np.uint8), strict=True))
     voxel_ml = (spacing_mm / settings.factor) ** 3 / 1000
@@ -81,18 +79,12 @@ def pack(
 
 def _scans(shard_tables: Sequence[str | Path], modality: str) -> pd.DataFrame:
     table = pd.concat([read_table(path) for path in shard_tables], ignore_index=True)
-    rows = table[(table["modality"] == modality) & (table["status"] == "ok")].sort_values(
-        "subject", ignore_index=True
-    )
+    rows = table[(table["modality"] == modality) & (table["status"] == "ok")].sort_values("subject", ignore_index=True)
     if rows.empty:
-        raise InputError(
-            f"{shard_tables[0]}: no finished {modality} scan in {len(shard_tables)} shard tables"
-        )
+        raise InputError(f"{shard_tables[0]}: no finished {modality} scan in {len(shard_tables)} shard tables")
     twice = rows["subject"][rows["subject"].duplicated()].tolist()
     if twice:
-        raise InputError(
-            f"shard tables: {twice[0]} {modality} appears more than once; delete old shard tables"
-        )
+        raise InputError(f"shard tables: {twice[0]} {modality} appears more than once; delete old shard tables")
     return rows
 
 
@@ -103,9 +95,7 @@ def _packed(row, settings: PackSettings, spacing_mm: float) -> Packed:
     if not image.data.shape == mask.data.shape == label.shape:
         raise InputError(f"{row.image}: image, mask and label differ in shape; preprocess the scan again")
     if np.abs(image.spacing / spacing_mm - 1).max() > 1e-3 or itk_code(image) != "RAI":
-        raise InputError(
-            f"{row.image}: is not at {spacing_mm} mm in orientation RAI; preprocess the scan again"
-        )
+        raise InputError(f"{row.image}: is not at {spacing_mm} mm in orientation RAI; preprocess the scan again")
     try:
         return pack_volume(image.data, mask.data, label, settings)
     except InputError as error:
@@ -156,17 +146,13 @@ class Store:
         """
         rows = self.index["row"][self.index["subject"] == subject]
         if rows.empty:
-            raise InputError(
-                f"{subject}: is not in the store ({len(self.index)} subjects); pack its cohort again"
-            )
+            raise InputError(f"{subject}: is not in the store ({len(self.index)} subjects); pack its cohort again")
         return int(rows.iloc[0])
 
     def scan(self, subject: str) -> Scan:
         """One volume in memory, as methods read it."""
         row = self.row(subject)
-        return Scan(
-            subject, self.images[row].astype(np.float32), self.masks[row] > 0, np.array(self.labels[row])
-        )
+        return Scan(subject, self.images[row].astype(np.float32), self.masks[row] > 0, np.array(self.labels[row]))
 
 
 def _open_array(path: Path) -> np.ndarray:

@@ -15,9 +15,7 @@ from uad.volumes import read_image, read_label, reorient
 _PHANTOMS = 6
 
 
-def tissue_phantoms(
-    folder: Path, seed: int, voxel_mm: float, settings: PackSettings
-) -> tuple[np.ndarray, np.ndarray]:
+def tissue_phantoms(folder: Path, seed: int, voxel_mm: float, settings: PackSettings) -> tuple[np.ndarray, np.ndarray]:
     """Write phantoms of the BraTS layout (brain only, in atlas space) below `folder` and pack them.
 
     Returns:

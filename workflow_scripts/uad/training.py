@@ -82,9 +82,7 @@ class SliceSource:
         count = min(self.settings.validation_slices, self.images.shape[1])
         slices = torch.linspace(0, self.images.shape[1] - 1, count + 2)[1:-1].round().long()
         rows, slices = torch.from_numpy(self.rows).repeat_interleave(count), slices.repeat(len(self.rows))
-        return [
-            draw_plain(self.images, rows[i : i + batch], slices[i : i + batch]) for i in range(0, len(rows), batch)
-        ]
+        return [draw_plain(self.images, rows[i : i + batch], slices[i : i + batch]) for i in range(0, len(rows), batch)]
 
 
 class _Steps(IterableDataset):
@@ -194,9 +192,7 @@ def train_arm(
     first_step = _finished_steps(last)
     every = min(settings.validate_every, settings.max_steps)
     curve = _LearningCurve(progress, settings.max_steps)
-    best = ModelCheckpoint(
-        checkpoints, "best", monitor="val_loss", save_last=True, enable_version_counter=False
-    )
+    best = ModelCheckpoint(checkpoints, "best", monitor="val_loss", save_last=True, enable_version_counter=False)
     workers = max(threads - 1, 1) if gpu else 0
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
@@ -212,7 +208,11 @@ def train_arm(
             progress(f"resuming at step {first_step}")
         if first_step < settings.max_steps:
             trainer.fit(
-                module, steps, DataLoader([0], batch_size=None), ckpt_path=last if first_step else None, weights_only=True
+                module,
+                steps,
+                DataLoader([0], batch_size=None),
+                ckpt_path=last if first_step else None,
+                weights_only=True,
             )
     checkpoint = torch.load(best.best_model_path or checkpoints / "best.ckpt", map_location="cpu", weights_only=True)
     module.load_state_dict(checkpoint["state_dict"])

@@ -89,8 +89,7 @@ def on_grid_of(label: Volume, image: Volume, path: str | Path) -> Volume:
     """
     if label.data.shape != image.data.shape:
         raise InputError(
-            f"{path}: has shape {label.data.shape}, its scan {image.data.shape}; resample it to "
-            "the scan's grid"
+            f"{path}: has shape {label.data.shape}, its scan {image.data.shape}; resample it to the scan's grid"
         )
     distance = _grid_distance(label, image)
     if distance > GRID_TOLERANCE_VOXELS:

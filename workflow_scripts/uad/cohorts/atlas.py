@@ -62,7 +62,5 @@ class Atlas(Adapter):
         if ids is None or not columns:
             self.notes.append(f"{sheet}: has no subject ids or no scanner columns, scanners stay empty")
             return
-        scanners = dict(
-            zip(rows[ids].str.lower(), rows[columns].agg(" ".join, axis=1).str.strip(), strict=True)
-        )
+        scanners = dict(zip(rows[ids].str.lower(), rows[columns].agg(" ".join, axis=1).str.strip(), strict=True))
         table["scanner"] = table["subject"].map(scanners).fillna("")

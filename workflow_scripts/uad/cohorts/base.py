@@ -176,9 +176,7 @@ class Adapter:
         rows: dict[str, dict[str, object]] = {}
         for subject, site, column, path in found:
             if not _SAFE_SUBJECT.fullmatch(subject):
-                raise InputError(
-                    f"{path}: subject id '{subject}' may only have letters, digits and . _ + -; rename it"
-                )
+                raise InputError(f"{path}: subject id '{subject}' may only have letters, digits and . _ + -; rename it")
             row = rows.setdefault(subject, {"subject": subject, "site": site})
             if column not in row:
                 row[column] = str(path)

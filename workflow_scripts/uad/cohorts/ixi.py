@@ -19,9 +19,7 @@ _SCANNERS = {"Guys": "Philips 1.5T", "HH": "Philips 3T", "IOP": "GE 1.5T"}
 
 def _part(kind: str) -> Part:
     name = rf"(?:^|/)(?P<subject>IXI\d{{3}}-(?P<site>Guys|HH|IOP)-\d+)-(?P<kind>{kind})\.nii\.gz$"
-    return Part(
-        re.compile(name), (f"IXI-{kind}.tar", f"IXI-{kind}.tar.gz", f"IXI-{kind}.tgz", f"IXI-{kind}.zip")
-    )
+    return Part(re.compile(name), (f"IXI-{kind}.tar", f"IXI-{kind}.tar.gz", f"IXI-{kind}.tgz", f"IXI-{kind}.zip"))
 
 
 class Ixi(Adapter):

@@ -108,9 +108,7 @@ def _counts(sizes: Mapping[str, float], people: int) -> tuple[int, int, int]:
     counts = {"train": train, "val": val, "test": test}
     empty = [split for split in SPLITS if values[split] > 0 and counts[split] == 0]
     if empty:
-        raise InputError(
-            f"splits: shares {text} of {people} people leave {empty[0]} empty; give a larger share"
-        )
+        raise InputError(f"splits: shares {text} of {people} people leave {empty[0]} empty; give a larger share")
     return train, val, test
 
 
@@ -152,9 +150,7 @@ def authors_splits(
             f"splits: the authors have none for '{cohort}', only for {', '.join(_AUTHORS_NAMES)}; use clean"
         )
     if cohort == "ixi" and folds > _AUTHORS_FOLDS:
-        raise InputError(
-            f"splits: the authors have {_AUTHORS_FOLDS} folds for ixi, not {folds}; lower `folds`"
-        )
+        raise InputError(f"splits: the authors have {_AUTHORS_FOLDS} folds for ixi, not {folds}; lower `folds`")
     folder, stem, available = Path(csv_folder), _AUTHORS_NAMES[cohort], set(available)
     with_t2 = set(_names(folder / "avail_t2.csv", "0")) if cohort == "ixi" else None
     rows, notes, known = [], [], set()
@@ -165,9 +161,7 @@ def authors_splits(
             names = [name for name in _names(path, "img_name") if with_t2 is None or name in with_t2]
             known.update(names)
             if len(set(names)) < len(names):
-                notes.append(
-                    f"{path.name}: {len(names)} rows for {len(set(names))} subjects, each is used once"
-                )
+                notes.append(f"{path.name}: {len(names)} rows for {len(set(names))} subjects, each is used once")
             rows += [(name, split, fold) for name in sorted(set(names) & available)]
             if available.isdisjoint(names):
                 raise InputError(f"{path}: none of its subjects is in the cohort; use the clean splits")
@@ -220,9 +214,7 @@ def check_splits(table: pd.DataFrame, allow_overlap: bool = False) -> None:
         InputError: naming the first offence.
     """
     if tuple(table.columns) != COLUMNS:
-        raise InputError(
-            f"splits: columns must be {', '.join(COLUMNS)}, not {', '.join(map(str, table.columns))}"
-        )
+        raise InputError(f"splits: columns must be {', '.join(COLUMNS)}, not {', '.join(map(str, table.columns))}")
     unknown = set(table["split"]) - set(SPLITS)
     if unknown:
         raise InputError(f"splits: unknown split '{min(unknown)}'; known are {', '.join(SPLITS)}")
@@ -242,13 +234,9 @@ def write_splits(table: pd.DataFrame, path: str | Path) -> None:
 
 def read_splits(path: str | Path) -> pd.DataFrame:
     """A split table as `write_splits` wrote it: `subject` and `split` strings, `fold` integer."""
-    return pd.read_csv(
-        path, sep="\t", dtype={"subject": str, "split": str, "fold": int}, keep_default_na=False
-    )
+    return pd.read_csv(path, sep="\t", dtype={"subject": str, "split": str, "fold": int}, keep_default_na=False)
 
 
 def _sorted(table: pd.DataFrame) -> pd.DataFrame:
     rank = table["split"].map(SPLITS.index)
-    return (
-        table.assign(rank=rank).sort_values(["fold", "rank", "subject"])[list(COLUMNS)].reset_index(drop=True)
-    )
+    return table.assign(rank=rank).sort_values(["fold", "rank", "subject"])[list(COLUMNS)].reset_index(drop=True)

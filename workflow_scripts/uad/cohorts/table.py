@@ -49,17 +49,13 @@ def ingest(
     """
     unknown = [modality for modality in modalities if modality not in adapter.modalities]
     if unknown or not modalities:
-        raise InputError(
-            f"{adapter.name}: has {', '.join(adapter.modalities)}, not {', '.join(unknown) or 'none'}"
-        )
+        raise InputError(f"{adapter.name}: has {', '.join(adapter.modalities)}, not {', '.join(unknown) or 'none'}")
     table = adapter.scans(raw_folder, unpacked_folder)
     notes = adapter.notes
     table.loc[:, [m for m in MODALITIES if m not in modalities]] = ""
     if adapter.healthy:
         if (table["label"] != "").any():
-            notes.append(
-                f"{adapter.name}: lesion labels are not used, because the cohort is declared healthy"
-            )
+            notes.append(f"{adapter.name}: lesion labels are not used, because the cohort is declared healthy")
         table["label"] = ""
     for column in [m for m in MODALITIES if m in modalities] + ([] if adapter.healthy else ["label"]):
         lacking = table["subject"][table[column] == ""]
@@ -72,9 +68,7 @@ def ingest(
             )
     table = _hashed(table, modalities, notes)
     if adapter.expected_subjects not in (None, len(table)):
-        notes.append(
-            f"{adapter.name}: {len(table)} subjects; the full data set has {adapter.expected_subjects}"
-        )
+        notes.append(f"{adapter.name}: {len(table)} subjects; the full data set has {adapter.expected_subjects}")
     with atomic_path(table_path) as temporary:
         table.to_csv(temporary, sep="\t", index=False, lineterminator="\n")
     return table, notes
@@ -108,9 +102,7 @@ def read_cohort(path: str | Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: cannot be read as a cohort table ({str(error).splitlines()[0]})"
-        ) from error
+        raise InputError(f"{path}: cannot be read as a cohort table ({str(error).splitlines()[0]})") from error
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise InputError(f"{path}: is no cohort table, columns {', '.join(missing)} are missing")

@@ -59,9 +59,7 @@ def unpack(
     }
     if _recorded(target) == record:
         return target
-    partial = target.with_name(
-        f".{target.name}.partial"
-    )  # fixed name: what a killed run left is cleared here
+    partial = target.with_name(f".{target.name}.partial")  # fixed name: what a killed run left is cleared here
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:

@@ -39,6 +39,19 @@ def load(*paths: str | Path) -> Config:
     return resolve(raw)
 
 
+def in_order_of(raw: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """The raw configuration with arms and cohorts in the order of `base`, new ones last.
+
+    Snakemake lists what an overlay names first; tables and figures keep the order of config.yaml.
+    """
+    ordered = dict(raw)
+    for block in ("arms", "cohorts"):
+        entries = raw.get(block) or {}
+        names = [name for name in base.get(block) or {} if name in entries]
+        ordered[block] = {name: entries[name] for name in [*names, *(n for n in entries if n not in names)]}
+    return ordered
+
+
 def resolve(raw: dict[str, Any]) -> Config:
     """Check a raw configuration and fill in the protocol's choices.
 

@@ -30,7 +30,14 @@ CHOICES = (
     Choice("D6", "diffusion.condition.mlp", False, True, True, "extra MLP on the condition"),
     Choice("D7", "postprocess.order", ["median", "erode"], ["erode", "median"], ["erode", "median"], "order"),
     Choice("D8", "postprocess.component_max_size", 6, 7, 7, "`< 7` in the text, `<= 7` in the code"),
-    Choice("D9", "pack.order", "pad_resize_cut", "crop_percentile_resize", "crop_percentile_resize", "field of view"),
+    Choice(
+        "D9",
+        "pack.order",
+        "pad_resize_cut",
+        "crop_percentile_resize",
+        "crop_percentile_resize",
+        "field of view",
+    ),
     Choice("D10", "pack.curvature_flow.iterations", 0, 3, 3, "smoothing at loading, absent from the text"),
     Choice(
         "D11",
@@ -50,7 +57,14 @@ CHOICES = (
     Choice("D17", "diffusion.noise.shared", False, True, False, "one noise field per batch in the code"),
     Choice("D17", "diffusion.noise.offset", False, False, True, "the lattice origin leaves pixel (0, 0) free"),
     Choice("D17", "diffusion.noise.half", False, True, False, "the code rounds noise to float16"),
-    Choice("D26", "threshold.search", "greedy", "greedy", "exact", "threshold search, before the component filter"),
+    Choice(
+        "D26",
+        "threshold.search",
+        "greedy",
+        "greedy",
+        "exact",
+        "threshold search, before the component filter",
+    ),
 )
 
 FIXED = {

@@ -27,8 +27,9 @@ def q_sample(x0: Tensor, t: Tensor, noise: Tensor, schedule: Schedule) -> Tensor
     return schedule.signal[t][:, None, None, None] * x0 + schedule.noise[t][:, None, None, None] * noise
 
 
-def predict_x0(network: nn.Module, x_t: Tensor, t: Tensor, condition: Tensor | None = None,
-               objective: str = "x0") -> Tensor:
+def predict_x0(
+    network: nn.Module, x_t: Tensor, t: Tensor, condition: Tensor | None = None, objective: str = "x0"
+) -> Tensor:
     """The reconstruction in [-1, 1], float32, not clamped (D16).
 
     objective "x0": the network's output is the reconstruction (the authors' code); "residual": the output is
@@ -40,8 +41,15 @@ def predict_x0(network: nn.Module, x_t: Tensor, t: Tensor, condition: Tensor | N
     return output if objective == "x0" else x_t - output
 
 
-def training_loss(network: nn.Module, x0: Tensor, generator: torch.Generator, schedule: Schedule,
-                  noise: NoiseOptions, condition: Tensor | None = None, objective: str = "x0") -> Tensor:
+def training_loss(
+    network: nn.Module,
+    x0: Tensor,
+    generator: torch.Generator,
+    schedule: Schedule,
+    noise: NoiseOptions,
+    condition: Tensor | None = None,
+    objective: str = "x0",
+) -> Tensor:
     """L1 between x0 and its reconstruction at a random t, mean over all pixels, in [-1, 1] (paper_spec 5).
 
     x0 [B, 1, H, W] in [0, 1] (augmentation may leave that range), condition [B, d] or None -> scalar.
@@ -54,8 +62,16 @@ def training_loss(network: nn.Module, x0: Tensor, generator: torch.Generator, sc
 
 
 @torch.no_grad()
-def reconstruct(network: nn.Module, x0: Tensor, t_test: int, generator: torch.Generator, schedule: Schedule,
-                noise: NoiseOptions, condition: Tensor | None = None, objective: str = "x0") -> Tensor:
+def reconstruct(
+    network: nn.Module,
+    x0: Tensor,
+    t_test: int,
+    generator: torch.Generator,
+    schedule: Schedule,
+    noise: NoiseOptions,
+    condition: Tensor | None = None,
+    objective: str = "x0",
+) -> Tensor:
     """One forward pass from noise level `t_test` in 1..T, index t_test - 1 (paper_spec 10).
 
     x0: slices of one volume, [B, 1, H, W] in [0, 1]. Returns float32 of the same shape, in [0, 1] space but

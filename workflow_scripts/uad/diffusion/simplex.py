@@ -120,9 +120,16 @@ def _cells(parts: tuple[Tensor, ...], device: torch.device | str) -> tuple[Tenso
     return whole + carry, fraction - carry
 
 
-def octave_noise(height: int, width: int, seeds: np.ndarray, octaves: int = 6, persistence: float = 0.8,
-                 wavelength: float = 64.0, offset: bool = False,
-                 device: torch.device | str = "cpu") -> Tensor:
+def octave_noise(
+    height: int,
+    width: int,
+    seeds: np.ndarray,
+    octaves: int = 6,
+    persistence: float = 0.8,
+    wavelength: float = 64.0,
+    offset: bool = False,
+    device: torch.device | str = "cpu",
+) -> Tensor:
     """Octaves of OpenSimplex noise, summed without normalisation, one field per seed (paper_spec 5, D17).
 
     Octave k has the wavelength `wavelength` / 2^k (pixels) and the amplitude `persistence`^k.
@@ -135,8 +142,7 @@ def octave_noise(height: int, width: int, seeds: np.ndarray, octaves: int = 6, p
     perm = torch.from_numpy(permutations(seeds)).to(device)
     shifts = np.zeros((1, octaves, 2))
     if offset:
-        shifts = np.stack([np.random.default_rng(int(seed) % 2**64).uniform(0, PERIOD, (octaves, 2))
-                           for seed in seeds])
+        shifts = np.stack([np.random.default_rng(int(seed) % 2**64).uniform(0, PERIOD, (octaves, 2)) for seed in seeds])
     # Coordinates are laid out in float64 on the CPU (not every device has it), as three short vectors.
     shift = torch.from_numpy(shifts)
     cells, part = shift.floor().long().to(device), (shift - shift.floor())[..., None, None]
@@ -152,8 +158,16 @@ def octave_noise(height: int, width: int, seeds: np.ndarray, octaves: int = 6, p
     return total.view(-1, height, width)
 
 
-def noise_like(images: Tensor, generator: torch.Generator, shared: bool, offset: bool, half: bool,
-               octaves: int = 6, persistence: float = 0.8, wavelength: float = 64.0) -> Tensor:
+def noise_like(
+    images: Tensor,
+    generator: torch.Generator,
+    shared: bool,
+    offset: bool,
+    half: bool,
+    octaves: int = 6,
+    persistence: float = 0.8,
+    wavelength: float = 64.0,
+) -> Tensor:
     """Simplex noise for images [B, 1, H, W] -> float32 [B, 1, H, W] on their device, seeded by `generator`.
 
     shared: draw one field and repeat it over the batch (a view, do not write into it). offset, octaves,
@@ -161,8 +175,7 @@ def noise_like(images: Tensor, generator: torch.Generator, shared: bool, offset:
     """
     batch, _, height, width = images.shape
     seeds = torch.randint(2**62, (1 if shared else batch,), generator=generator, device=generator.device)
-    field = octave_noise(height, width, seeds.cpu().numpy(), octaves, persistence, wavelength, offset,
-                         images.device)
+    field = octave_noise(height, width, seeds.cpu().numpy(), octaves, persistence, wavelength, offset, images.device)
     if half:
         field = field.half().float()
     return field[:, None].expand(batch, 1, height, width)

@@ -24,9 +24,7 @@ class ConditionedDDPM(DDPM):
 
         condition, encoder = self.params.condition, self.params.encoder
         return ConditionedUNet(
-            UNet(
-                **self.params.unet.model_dump(), condition_dim=condition.dim, condition_mlp=condition.mlp
-            ),
+            UNet(**self.params.unet.model_dump(), condition_dim=condition.dim, condition_mlp=condition.mlp),
             ResNetEncoder(**encoder.model_dump(), output_dim=condition.dim),
         )
 

@@ -86,23 +86,17 @@ def load_backbone(path: str | Path, sha256: str | None = None) -> MedicalNetResN
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(
-            f"{path}: no such file; correct the path of the perceptual weights or leave them out"
-        )
+        raise InputError(f"{path}: no such file; correct the path of the perceptual weights or leave them out")
     own_format = path.suffix == ".safetensors"
     if sha256 is None and not own_format:
         raise InputError(f"{path}: a pickled checkpoint is only read with its sha256; give the expected hash")
     if sha256 is not None and (found := sha256_of(path)) != sha256.lower():
-        raise InputError(
-            f"{path}: sha256 is {found}, not {sha256}; download the file again or correct the hash"
-        )
+        raise InputError(f"{path}: sha256 is {found}, not {sha256}; download the file again or correct the hash")
     network, weights = _read_own(path) if own_format else _read_medicalnet(path)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        raise InputError(
-            f"{path}: these are not the weights of a 3-D ResNet-10; give another file"
-        ) from error
+        raise InputError(f"{path}: these are not the weights of a 3-D ResNet-10; give another file") from error
     return network.eval().requires_grad_(False)
 
 
@@ -136,9 +130,7 @@ def save_backbone(network: MedicalNetResNet10, path: str | Path) -> None:
     from safetensors.torch import save_file
 
     with atomic_path(path) as temporary:
-        save_file(
-            network.state_dict(), temporary, metadata={"width": str(network.width), "name": network.name}
-        )
+        save_file(network.state_dict(), temporary, metadata={"width": str(network.width), "name": network.name})
 
 
 def z_score(volumes: torch.Tensor) -> torch.Tensor:

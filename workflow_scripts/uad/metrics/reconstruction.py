@@ -97,9 +97,7 @@ def _negative_entropy(shares: np.ndarray) -> float:
     return float(np.sum(filled * np.log(filled)))
 
 
-def histogram_divergence(
-    image: np.ndarray, reconstruction: np.ndarray, where: np.ndarray
-) -> dict[str, float]:
+def histogram_divergence(image: np.ndarray, reconstruction: np.ndarray, where: np.ndarray) -> dict[str, float]:
     """Divergence of the reconstruction's histogram from the input's (paper_spec 13, Fig. 3).
 
     Args:

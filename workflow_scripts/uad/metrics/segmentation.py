@@ -61,9 +61,7 @@ class RankedCurve:
         if not self.lesion_voxels:
             return float("nan")
         _, hits, called = self._groups()
-        gained = (
-            np.diff(hits, append=0) * -1.0
-        )  # recall only moves where lesion voxels are, so other values drop out
+        gained = np.diff(hits, append=0) * -1.0  # recall only moves where lesion voxels are, so other values drop out
         area = float(np.sum(gained * hits / called)) + self.zero_positives * self.prevalence
         return area / self.lesion_voxels
 

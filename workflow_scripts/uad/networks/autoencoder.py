@@ -69,8 +69,11 @@ class Decoder(nn.Module):
             n_out = max(MIN_WIDTH, deepest // 2**level)
             # A transposed 5x5 convolution of stride 2 and padding 2 gives 2n - 1 pixels; `extra` adds 0 or 1.
             extra = (target[0] - (2 * rows - 1), target[1] - (2 * columns - 1))
-            layers += [nn.ConvTranspose2d(n_in, n_out, 5, 2, padding=2, output_padding=extra),
-                       nn.BatchNorm2d(n_out), nn.LeakyReLU(SLOPE)]
+            layers += [
+                nn.ConvTranspose2d(n_in, n_out, 5, 2, padding=2, output_padding=extra),
+                nn.BatchNorm2d(n_out),
+                nn.LeakyReLU(SLOPE),
+            ]
             n_in = n_out
         self.layers = nn.Sequential(*layers, nn.Conv2d(n_in, 1, 1))
 
@@ -85,8 +88,7 @@ class Autoencoder(nn.Module):
     dropout: rate on the latent (0.2 in Baur et al., 0 in the paper's row). Source: baseline_specs 2.
     """
 
-    def __init__(self, height: int, width: int, z_dim: int = 128, spatial: bool = False,
-                 dropout: float = 0.0):
+    def __init__(self, height: int, width: int, z_dim: int = 128, spatial: bool = False, dropout: float = 0.0):
         super().__init__()
         map_channels = z_dim if spatial else None
         self.encoder = Encoder(height, width, map_channels)

@@ -31,16 +31,24 @@ def conv(in_channels: int, out_channels: int, size: int, stride: int = 1) -> nn.
 
 def basic_branch(in_channels: int, width: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
-        conv(in_channels, width, 3, stride), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
-        conv(width, width, 3), nn.BatchNorm2d(width),
+        conv(in_channels, width, 3, stride),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        conv(width, width, 3),
+        nn.BatchNorm2d(width),
     )
 
 
 def bottleneck_branch(in_channels: int, width: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
-        conv(in_channels, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
-        conv(width, width, 3, stride), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
-        conv(width, 4 * width, 1), nn.BatchNorm2d(4 * width),
+        conv(in_channels, width, 1),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        conv(width, width, 3, stride),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        conv(width, 4 * width, 1),
+        nn.BatchNorm2d(4 * width),
     )
 
 
@@ -71,15 +79,23 @@ class ResNetEncoder(nn.Module):
     `pyramid` holds the channels of the four maps of `features`: (256, 512, 1024, 2048) for depth 50.
     """
 
-    def __init__(self, depth: int = 50, output_dim: int = 512, width: int = 64, drop_path: float = 0.05,
-                 in_channels: int = 1):
+    def __init__(
+        self,
+        depth: int = 50,
+        output_dim: int = 512,
+        width: int = 64,
+        drop_path: float = 0.05,
+        in_channels: int = 1,
+    ):
         super().__init__()
         if depth not in BLOCKS_PER_STAGE:
             raise ValueError(f"depth is {depth}, it must be one of {sorted(BLOCKS_PER_STAGE)}")
         bottleneck = depth == 50
         counts = BLOCKS_PER_STAGE[depth]
         self.stem = nn.Sequential(
-            conv(in_channels, width, 7, 2), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+            conv(in_channels, width, 7, 2),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
             nn.MaxPool2d(3, stride=2, padding=1),
         )
         self.pyramid = tuple(width * 2**stage * (4 if bottleneck else 1) for stage in range(4))

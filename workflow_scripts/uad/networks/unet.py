@@ -39,8 +39,7 @@ class ResBlock(nn.Module):
     `resample` is None, "down" (2x2 average pool) or "up" (nearest x2); it acts on both branches.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, embedding: int, groups: int,
-                 resample: str | None = None):
+    def __init__(self, in_channels: int, out_channels: int, embedding: int, groups: int, resample: str | None = None):
         super().__init__()
         self.resample = resample
         self.norm1 = group_norm(groups, in_channels)
@@ -96,9 +95,18 @@ class UNet(nn.Module):
         is condition_dim=128, condition_mlp=False, time_dim=128.
     """
 
-    def __init__(self, base: int = 128, multipliers: Sequence[int] = (1, 2, 2), blocks: int = 3,
-                 attention_heads: int = 4, head_channels: int = 64, groups: int = 32, condition_dim: int = 0,
-                 condition_mlp: bool = True, time_dim: int | None = None):
+    def __init__(
+        self,
+        base: int = 128,
+        multipliers: Sequence[int] = (1, 2, 2),
+        blocks: int = 3,
+        attention_heads: int = 4,
+        head_channels: int = 64,
+        groups: int = 32,
+        condition_dim: int = 0,
+        condition_mlp: bool = True,
+        time_dim: int | None = None,
+    ):
         super().__init__()
         self.base = base
         self.condition_dim = condition_dim

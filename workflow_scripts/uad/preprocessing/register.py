@@ -72,9 +72,7 @@ def register_shard(
     scans = []
     for scan in scans_of(rows):
         if (scan.subject, scan.modality) not in done.index:
-            raise InputError(
-                f"{name}: {scan.subject} {scan.modality} is missing after skull stripping; run it again"
-            )
+            raise InputError(f"{name}: {scan.subject} {scan.modality} is missing after skull stripping; run it again")
         row = done.loc[(scan.subject, scan.modality)]
         if row["status"] == "ok":
             scans.append(replace(scan, image=row["image"], mask=row["mask"], label=row["label"]))
@@ -179,9 +177,7 @@ class Registration:
                 "table calls it registered; set registered to 0, or use the atlas it was registered to"
             )
         if not moved_brain.data.any():
-            raise InputError(
-                f"{scan.image}: the registration moved the brain out of the atlas; look at the scan"
-            )
+            raise InputError(f"{scan.image}: the registration moved the brain out of the atlas; look at the scan")
         moved_label = None if label is None else move_label(label, grid, transforms, interpolation)
         return moved, moved_brain, moved_label
 
@@ -196,9 +192,7 @@ class Registration:
 
 
 def _write_identity(transform: Path) -> None:
-    ants.write_transform(
-        ants.new_ants_transform(transform_type="AffineTransform", dimension=3), str(transform)
-    )
+    ants.write_transform(ants.new_ants_transform(transform_type="AffineTransform", dimension=3), str(transform))
 
 
 def _dice_on_atlas(brain: Volume, atlas: Atlas) -> float:

@@ -105,8 +105,7 @@ def _write_table(name: str, frame: pd.DataFrame, table: Path, max_failures: int)
     if too_many:
         scans = "; ".join(f"{row.subject} {row.modality} ({row.message})" for row in failed.itertuples())
         raise InputError(
-            f"{name}: {len(failed)} of {len(frame)} scans failed (allowed {max_failures}), see {beside}: "
-            f"{scans}"
+            f"{name}: {len(failed)} of {len(frame)} scans failed (allowed {max_failures}), see {beside}: {scans}"
         )
     beside.unlink(missing_ok=True)
 

@@ -103,9 +103,7 @@ class SkullStrip:
         settings = self.settings.hd_bet
         device = choose_device(self.device)
         # The hash that recipes hold, so that what is loaded is what they name.
-        return HdBet(
-            settings.parameters, self.hd_bet_checkpoint, settings.test_time_augmentation, device, self.threads
-        )
+        return HdBet(settings.parameters, self.hd_bet_checkpoint, settings.test_time_augmentation, device, self.threads)
 
     def recipe(self, scan: Scan) -> dict[str, Any]:
         values: dict[str, Any] = {
@@ -125,9 +123,7 @@ class SkullStrip:
         image, clipped = resample_spacing(reorient(original), self.settings.spacing_mm)
         brain = self._brain_mask(scan, original, image)
         if not brain.data.any():
-            raise InputError(
-                f"{scan.image}: its brain mask is empty; look at the scan, exclude it or give a mask"
-            )
+            raise InputError(f"{scan.image}: its brain mask is empty; look at the scan, exclude it or give a mask")
         row: Row = {"image": f"{scan.name}_resampled.nii.gz", "mask": f"{scan.name}_mask.nii.gz"}
         write_volume(self.folder / row["image"], image)
         write_volume(self.folder / row["mask"], brain)

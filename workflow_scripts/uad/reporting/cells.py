@@ -83,9 +83,7 @@ def select_rows(metrics: pd.DataFrame, folds: Sequence[int], variant: str = "ful
     if len(double):
         row = double.iloc[0]
         where = ", ".join(f"{key} {row[key]}" for key in _KEY)
-        raise InputError(
-            f"metrics: {len(double)} volume(s) are scored twice ({where}); remove the older metrics file"
-        )
+        raise InputError(f"metrics: {len(double)} volume(s) are scored twice ({where}); remove the older metrics file")
     if {"l1_lesion", "l1_healthy"} <= set(chosen.columns):
         chosen["l1_ratio"] = chosen["l1_lesion"] / chosen["l1_healthy"].where(chosen["l1_healthy"] > 0)
     return chosen
@@ -103,9 +101,7 @@ def readings_of(rows: pd.DataFrame, arm: str) -> set[int]:
     return {int(level == "ens") for level in rows.loc[rows["arm"] == arm, "t_test"].unique()}
 
 
-def cell_rows(
-    rows: pd.DataFrame, arm: str, ens: int, cohort: str, modality: str, single: str
-) -> pd.DataFrame:
+def cell_rows(rows: pd.DataFrame, arm: str, ens: int, cohort: str, modality: str, single: str) -> pd.DataFrame:
     """The rows of one arm and reading on one cohort and modality."""
     levels = ["ens"] if ens else ["", single]
     at_place = (rows["arm"] == arm) & (rows["cohort"] == cohort) & (rows["modality"] == modality)

@@ -82,9 +82,7 @@ def expected_random_auprc(positives: float, voxels: float) -> float:
 
 def _beyond_chance(rows: pd.DataFrame) -> list[str]:
     """Mean AUPRC against the expectation, in standard errors over volumes; 4 leave one false alarm in 16,000."""
-    expected = [
-        expected_random_auprc(p * n, n) for p, n in rows[["prevalence", "voxels"]].itertuples(index=False)
-    ]
+    expected = [expected_random_auprc(p * n, n) for p, n in rows[["prevalence", "voxels"]].itertuples(index=False)]
     excess = rows["auprc"] - expected
     error = excess.std(ddof=1) / math.sqrt(len(excess)) if len(excess) > 1 else math.inf
     return [f"off by {excess.mean() / error:.1f} standard errors"] if abs(excess.mean()) > 4 * error else []

@@ -40,9 +40,7 @@ def noise_level_figure(
     methods = [arm for arm in arms if not arm["control"]]
     shown = [arm for arm in methods if (rows.loc[rows["arm"] == arm["arm"], "t_test"] != "").any()]
     if not shown or not levels:
-        raise InputError(
-            "metrics: no arm was scored at a noise level; leave the figure of Dice against t_test out"
-        )
+        raise InputError("metrics: no arm was scored at a noise level; leave the figure of Dice against t_test out")
     scored = set(rows["arm"])
     absent = [arm for arm in methods if arm["arm"] not in scored]
     columns = min(len(places), 2)
@@ -56,9 +54,7 @@ def noise_level_figure(
         for panel in panels[len(places) :]:
             panel.remove()
         handles = [style.handle(style.looks(arms)[arm["arm"]], arm["label"]) for arm in shown]
-        handles.append(
-            Line2D([], [], color="#444444", linestyle=_ENSEMBLE_DASH, label="ensemble, in its arm's colour")
-        )
+        handles.append(Line2D([], [], color="#444444", linestyle=_ENSEMBLE_DASH, label="ensemble, in its arm's colour"))
         style.legend(figure, handles, columns, find_missing(rows, [*shown, *absent], places, folds))
     return figure
 

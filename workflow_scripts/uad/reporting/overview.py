@@ -61,9 +61,7 @@ def overview_figure(
         figure = style.new_figure(style.width_cm(columns), height * (0.46 * max(len(lines), 3) + 1.5) + 1.2)
         panels = figure.subplots(height, columns, squeeze=False, sharey=True)
         for panel, place in zip(panels.ravel(), places, strict=False):
-            _draw_bars(
-                panel, _cells(rows, lines, place, folds, single), [looks[arm["arm"]] for arm, _ in lines]
-            )
+            _draw_bars(panel, _cells(rows, lines, place, folds, single), [looks[arm["arm"]] for arm, _ in lines])
             drawn |= _draw_bands(panel, controls, _cells(rows, controls, place, folds, single), looks)
             panel.set_title(cohort_title(*place), loc="left")
             panel.set_xlabel(METRICS["dice"].heading)
@@ -77,9 +75,7 @@ def overview_figure(
     return figure
 
 
-def _cells(
-    rows: pd.DataFrame, lines: Sequence[Line], place: Place, folds: Sequence[int], single: str
-) -> list[Cell]:
+def _cells(rows: pd.DataFrame, lines: Sequence[Line], place: Place, folds: Sequence[int], single: str) -> list[Cell]:
     parts = [cell_rows(rows, arm["arm"], ens, *place, single) for arm, ens in lines]
     return [build_cell(part, "dice", folds) for part in parts]
 
@@ -107,9 +103,7 @@ def _draw_bars(panel: Axes, cells: Sequence[Cell], looks: Sequence[Look]) -> Non
     panel.tick_params(axis="y", length=0)
 
 
-def _draw_bands(
-    panel: Axes, controls: Sequence[Line], cells: Sequence[Cell], looks: Mapping[str, Look]
-) -> set[str]:
+def _draw_bands(panel: Axes, controls: Sequence[Line], cells: Sequence[Cell], looks: Mapping[str, Look]) -> set[str]:
     """Draw the controls that lie within the axis, name the others beside it, and return the names of the
     drawn.
     """

@@ -132,9 +132,7 @@ def _draw(panel: Axes, key: str, arrays: Mapping[str, np.ndarray] | None, shape:
         panel.set_facecolor("#eeeeee")
         panel.imshow(np.full(shape, np.nan))
         text = "missing" if arrays is None else f"no {key}"
-        panel.text(
-            0.5, 0.5, text, transform=panel.transAxes, ha="center", va="center", color="#555555", fontsize=6.5
-        )
+        panel.text(0.5, 0.5, text, transform=panel.transAxes, ha="center", va="center", color="#555555", fontsize=6.5)
     elif key == "map":
         top = float(np.nanmax(arrays[key]))
         panel.imshow(arrays[key], cmap="inferno", vmin=0, vmax=top or 1, interpolation="nearest")

@@ -75,21 +75,13 @@ def footnote(table: pd.DataFrame, run: str, protocol: str, phantom: bool) -> str
     ]
     if (table["status"] == "partial").any():
         partial = table[table["status"] == "partial"]
-        folds = sorted(
-            {f"{row.arm} {row.missing_folds}" for row in partial.itertuples() if row.missing_folds}
-        )
+        folds = sorted({f"{row.arm} {row.missing_folds}" for row in partial.itertuples() if row.missing_folds})
         named = f" (missing: {', '.join(folds)})" if folds else ""
         parts.append(f"†: fewer folds than expected{named}.")
-    undefined = table[
-        table["metric"].isin(["dice", "auprc"]) & (table["n_undefined"] > 0) & (table["n_folds"] > 0)
-    ]
+    undefined = table[table["metric"].isin(["dice", "auprc"]) & (table["n_undefined"] > 0) & (table["n_folds"] > 0)]
     if len(undefined):
-        parts.append(
-            f"Up to {undefined['n_undefined'].max()} volumes per cell have no lesion voxel and no score."
-        )
-    backbones = sorted(
-        set(table.loc[(table["metric"] == "lpips") & (table["n_volumes"] > 0), "lpips_backbone"])
-    )
+        parts.append(f"Up to {undefined['n_undefined'].max()} volumes per cell have no lesion voxel and no score.")
+    backbones = sorted(set(table.loc[(table["metric"] == "lpips") & (table["status"] == "ok"), "lpips_backbone"]))
     if backbones:
         parts.append(f"LPIPS backbone: {', '.join(backbones)}.")
     return " ".join(parts)
@@ -99,15 +91,12 @@ def render_markdown(table: pd.DataFrame, arms: Sequence[Mapping[str, Any]], note
     """A GitHub-flavoured Markdown table of a long table, ending with the footnote line `note`."""
     grid = _grid(table, arms)
     heads = [
-        f"{cohort_title(cohort, modality)}<br>{METRICS[metric].heading}"
-        for cohort, modality, metric in grid.columns
+        f"{cohort_title(cohort, modality)}<br>{METRICS[metric].heading}" for cohort, modality, metric in grid.columns
     ]
     rows = [["Arm", "ENS", "SSL", *heads], ["---", ":-:", ":-:", *["--:"] * len(heads)]]
     for line in grid.lines:
         entries = [_markdown_entry(grid.entries[line, column]) for column in grid.columns]
-        rows.append(
-            [_escape_markdown(grid.labels[line[0]]), _TICK[bool(line[1])], _TICK[bool(line[2])], *entries]
-        )
+        rows.append([_escape_markdown(grid.labels[line[0]]), _TICK[bool(line[1])], _TICK[bool(line[2])], *entries])
     body = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     return f"{body}\n\n{_escape_markdown(note)}\n"
 
@@ -159,9 +148,7 @@ def render_html(table: pd.DataFrame, arms: Sequence[Mapping[str, Any]], note: st
     )
 
 
-def write_table(
-    table: pd.DataFrame, arms: Sequence[Mapping[str, Any]], note: str, stem: str | Path
-) -> list[Path]:
+def write_table(table: pd.DataFrame, arms: Sequence[Mapping[str, Any]], note: str, stem: str | Path) -> list[Path]:
     """Write `<stem>.csv` (long), `<stem>.md`, `<stem>.tex` and `<stem>.html` (wide) and return their paths."""
     paths = [Path(f"{stem}.{suffix}") for suffix in ("csv", "md", "tex", "html")]
     write_csv(table, paths[0])

@@ -92,9 +92,7 @@ def handle(look: Look, label: str) -> Line2D:
     return Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.line, label=label)
 
 
-def legend(
-    figure: Figure, handles: Sequence[Line2D], columns: int, gaps: Mapping[str, Sequence[str]]
-) -> None:
+def legend(figure: Figure, handles: Sequence[Line2D], columns: int, gaps: Mapping[str, Sequence[str]]) -> None:
     """Legend below the panels; its title names what is missing (`cells.find_missing`), at most four arms of
     it.
     """

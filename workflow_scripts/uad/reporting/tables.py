@@ -22,10 +22,10 @@ from uad.statistics import ALPHA, permutation_test
 
 RECIPE_VERSION = 1
 
-COLUMNS = (
-    "arm ens ssl cohort modality metric mean std n_folds n_volumes p_value star paper_mean paper_std difference "
-    "n_undefined missing_folds status lpips_backbone"
-).split()
+COLUMNS = [
+    *("arm", "ens", "ssl", "cohort", "modality", "metric", "mean", "std", "n_folds", "n_volumes", "p_value", "star"),
+    *("paper_mean", "paper_std", "difference", "n_undefined", "missing_folds", "status", "lpips_backbone"),
+]
 NO_BACKBONE = "not available"
 
 Arm = Mapping[str, Any]
@@ -45,9 +45,7 @@ class Reader:
     seed: int = 0
 
 
-def table3(
-    metrics: pd.DataFrame, arms: Sequence[Arm], pathological: Sequence[Place], reader: Reader
-) -> pd.DataFrame:
+def table3(metrics: pd.DataFrame, arms: Sequence[Arm], pathological: Sequence[Place], reader: Reader) -> pd.DataFrame:
     """Dice and AUPRC of every arm and reading on the test split of the pathological cohorts, as a long table
     with `COLUMNS`.
 
@@ -148,9 +146,7 @@ def _backbone(rows: pd.DataFrame) -> str:
     return ";".join(names) or NO_BACKBONE
 
 
-def _significance(
-    arms: Sequence[Arm], cells: Sequence[Cell], better: int, reader: Reader
-) -> list[tuple[float, int]]:
+def _significance(arms: Sequence[Arm], cells: Sequence[Cell], better: int, reader: Reader) -> list[tuple[float, int]]:
     """p value and star of every line of one column.
 
     The best line that is no control is tested against every line of the other arms (another reading of the

@@ -121,9 +121,7 @@ def _loss(logits: torch.Tensor, brain: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(logits, brain.long()) + 1 - dice
 
 
-def _augmented(
-    rng: np.random.Generator, image: np.ndarray, brain: np.ndarray
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _augmented(rng: np.random.Generator, image: np.ndarray, brain: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """One head turned, scaled, shifted and maybe mirrored into the patch, with its intensities altered.
 
     Mirroring left-right and front-back covers both orientations in which scans may come (LPS and RAS).

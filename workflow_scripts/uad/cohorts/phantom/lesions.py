@@ -127,9 +127,9 @@ def glioma(rng: np.random.Generator, necrosis: bool) -> list[Blob]:
     radii = _radii(rng, 16, 30)
     inner = radii * rng.uniform(0.45, 0.65)
     surface = SmoothField(rng, {18: 1})
-    oedema = Look(rng.uniform(0.05, 0.35), rng.uniform(0.55, 0.9), rng.uniform(0.75, 0.92))
-    rim = Look(rng.uniform(0, 0.3), rng.uniform(0.4, 0.75), 0.9, enhancing=True)
-    dead = Look(rng.uniform(0.4, 0.9), rng.uniform(0.6, 0.95), 0.9)
+    oedema = Look(rng.uniform(0.05, 0.35), rng.uniform(0.45, 0.8), rng.uniform(0.75, 0.92))
+    rim = Look(rng.uniform(0, 0.3), rng.uniform(0.35, 0.7), 0.9, enhancing=True)
+    dead = Look(rng.uniform(0.4, 0.9), rng.uniform(0.55, 0.9), 0.9)
     push = rng.uniform(0.2, 0.4)
     parts = [
         Blob(2, oedema, centre, radii, surface, 0.22, push),

@@ -69,9 +69,7 @@ def write(folder: Path, subjects: int, seed: int, voxel_mm: float) -> list[Path]
     return [write_zip(folder / "dataverse_files.zip", members)]
 
 
-def _add_case(
-    members: Members, stem: str, subject: Subject, index: int, scanner: Scanner, voxel_mm: float
-) -> Scene:
+def _add_case(members: Members, stem: str, subject: Subject, index: int, scanner: Scanner, voxel_mm: float) -> Scene:
     """Add the files of one case and return the scene on the 3DT1's grid."""
     _, _, _, axes, _, thickness = _SITES[_site(index)]
     fine = subject.on(_t1_grid(subject.key[0], index, voxel_mm))

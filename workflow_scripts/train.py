@@ -1,6 +1,7 @@
 """Train one arm on one fold of one modality."""
 
 import argparse
+import hashlib
 import sys
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from uad.cohorts.splits import read_splits
 from uad.config.model import TrainSettings
 from uad.errors import InputError, run_program
+from uad.files import sha256_of
 from uad.methods import load_method
 from uad.provenance import Provenance
 from uad.recipe import read_settings
@@ -46,8 +48,10 @@ def main() -> None:
         print(f"[train {arm} {modality} fold{fold}] {line}", file=sys.stderr, flush=True)
 
     seed = seed_for(settings["seed"], arm, modality, fold)
-    # the checkpoints belong to this recipe: another recipe has another settings file and starts anew
-    checkpoints = arguments.model.parent / "checkpoints" / arguments.settings.stem
+    # checkpoints belong to one recipe and its data: with another of either, training starts anew
+    inputs = {path.name: sha256_of(path) for path in (Path(f"{arguments.store}.images.npy"), arguments.splits)}
+    recipe = hashlib.sha256("".join([arguments.settings.name, *inputs.values()]).encode()).hexdigest()[:10]
+    checkpoints = arguments.model.parent / "checkpoints" / recipe
     start = time.time()
     network, curve = train_arm(
         method, source("train"), source("val"), seed=seed, checkpoints=checkpoints,
@@ -57,7 +61,7 @@ def main() -> None:
     parameters = sum(p.numel() for p in network.parameters())
     provenance.write(
         arguments.model.parent / "provenance.json",
-        seed=seed, parameters=parameters, training_seconds=round(time.time() - start, 1),
+        seed=seed, inputs=inputs, parameters=parameters, training_seconds=round(time.time() - start, 1),
         training_volumes=len(source("train").rows), validation_volumes=len(source("val").rows),
     )  # fmt: skip
     save_model(network, arguments.model, {"arm": arm, "settings": arguments.settings.name})

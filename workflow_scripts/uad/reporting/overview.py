@@ -45,7 +45,7 @@ def overview_figure(
     """Dice (%) of every arm and reading, one panel per (cohort, modality).
 
     Bars are means over folds, whiskers the standard deviation (n-1), dots the folds. Controls are grey bands
-    (mean ± standard deviation over folds); those beyond the axis are named at its right edge. An arm without
+    (mean ± standard deviation over folds); those beyond the axis are named below it. An arm without
     rows keeps its line, which says "missing".
     """
     rows = select_rows(metrics, folds)
@@ -62,9 +62,9 @@ def overview_figure(
         panels = figure.subplots(height, columns, squeeze=False, sharey=True)
         for panel, place in zip(panels.ravel(), places, strict=False):
             _draw_bars(panel, _cells(rows, lines, place, folds, single), [looks[arm["arm"]] for arm, _ in lines])
-            drawn |= _draw_bands(panel, controls, _cells(rows, controls, place, folds, single), looks)
             panel.set_title(cohort_title(*place), loc="left")
             panel.set_xlabel(METRICS["dice"].heading)
+            drawn |= _draw_bands(panel, controls, _cells(rows, controls, place, folds, single), looks)
         for panel in panels.ravel()[len(places) :]:
             panel.remove()
         names = [arm["label"] + (" (ENS)" if ens else "") for arm, ens in lines]
@@ -104,7 +104,7 @@ def _draw_bars(panel: Axes, cells: Sequence[Cell], looks: Sequence[Look]) -> Non
 
 
 def _draw_bands(panel: Axes, controls: Sequence[Line], cells: Sequence[Cell], looks: Mapping[str, Look]) -> set[str]:
-    """Draw the controls that lie within the axis, name the others beside it, and return the names of the
+    """Draw the controls that lie within the axis, name the others below it, and return the names of the
     drawn.
     """
     limit = panel.get_xlim()[1]
@@ -118,9 +118,7 @@ def _draw_bands(panel: Axes, controls: Sequence[Line], cells: Sequence[Cell], lo
             panel.axvspan(low, high, color=look.colour, alpha=0.25, linewidth=0, zorder=0)
         panel.axvline(cell.mean, color=look.colour, linestyle=look.line, linewidth=1.0, zorder=2.5)
     if beyond:
-        text = "beyond axis: " + ", ".join(beyond)
-        place = {"transform": panel.transAxes, "rotation": 90, "va": "center"}
-        panel.text(1.02, 0.5, text, color=_GREY, fontsize=6, **place)
+        panel.set_xlabel(METRICS["dice"].heading + "\nbeyond axis: " + ",\n".join(beyond))
     return {arm["arm"] for arm, _ in inside}
 
 

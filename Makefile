@@ -7,7 +7,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 .PHONY: demo test lint format schema clean
 
 demo: .venv/installed
-	snakemake --cores $(CORES) --resources gpu=0 --configfile demo/config.yaml
+	snakemake --cores $(CORES) --resources gpu=0 --configfile demo/config.yaml --quiet rules host
 	snakemake --cores 1 --configfile demo/config.yaml --report results/demo/report.zip --quiet
 	@python workflow_scripts/banner.py --results results/demo --report results/demo/report.zip
 

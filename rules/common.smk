@@ -58,6 +58,19 @@ def unpacked_folder(cohort):
     return f"{parent}/unpacked/{cohort}"
 
 
+def atlas_file():
+    """What registration waits for: SRI24 is fetched unless it is in place; other atlases are files already."""
+    if CONFIG.preprocess.atlas.image != "sri24":
+        return []
+    folder = Path(CONFIG.data_dir) / "sri24"
+    placed = [
+        folder / name
+        for name in ("spgr.nii.gz", "templates/T1_brain.nii")
+        if (folder / name).exists()
+    ]
+    return str(placed[0] if placed else folder / "spgr.nii")
+
+
 def shards(cohort):
     scans = COHORTS[cohort].subjects * len(COHORTS[cohort].modalities)
     return range(-(-scans // CONFIG.execution.shard_size))
@@ -130,7 +143,9 @@ def trained_model(wildcards):
 
 def other_inputs(wildcards):
     cohorts = cohorts_with(wildcards.modality)
-    return METHODS[wildcards.arm].input_files(cohorts, wildcards.modality, int(wildcards.fold))
+    return METHODS[wildcards.arm].input_files(
+        cohorts, wildcards.modality, int(wildcards.fold)
+    )
 
 
 def stores_of(wildcards):

@@ -1,6 +1,24 @@
 # Preprocessing per shard of a cohort (paper_spec 2 and 3): skull strip, register, bias field, crop; then pack.
 
 
+rule sri24:
+    output:
+        f"{CONFIG.data_dir}/sri24/spgr.nii",
+    log:
+        f"{RESULTS}/logs/sri24.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/sri24.tsv"
+    localrule: True
+    conda:
+        "../envs/preprocess.yaml"
+    params:
+        url=CONFIG.preprocess.atlas.url,
+        sha256=CONFIG.preprocess.atlas.sha256,
+    shell:
+        "python workflow_scripts/fetch_atlas.py --url {params.url} --sha256 {params.sha256} --output {output}"
+        " 2>&1 | tee {log}"
+
+
 rule skull_strip:
     input:
         cohort=f"{RESULTS}/cohorts/{{cohort}}.tsv",
@@ -37,6 +55,7 @@ rule register:
     input:
         stripped=f"{RESULTS}/skull_stripped/{{cohort}}/shard-{{shard}}.tsv",
         cohort=f"{RESULTS}/cohorts/{{cohort}}.tsv",
+        atlas=atlas_file(),
     output:
         table=f"{RESULTS}/preprocessed/{{cohort}}/shard-{{shard}}.tsv",
     log:

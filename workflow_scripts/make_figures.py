@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from uad.errors import run_program
+from uad.provenance import Provenance
 from uad.recipe import read_settings
 from uad.reporting import style
 from uad.reporting.figures import noise_level_figure
@@ -22,6 +23,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     settings = read_settings(arguments.settings)
+    provenance = Provenance(settings)
     arms, folds = settings["arms"], range(settings["folds"])
     scores = read_scores(arguments.scores, arms, len(folds))
     places = [tuple(place) for place in settings["pathological"]]
@@ -35,6 +37,7 @@ def main() -> None:
         style.save(noise_level_figure(scores, arms, places, folds), arguments.folder / "fig5")
     single = str(settings["single"])
     style.save(overview_figure(scores, arms, places, folds, single), arguments.folder / "overview")
+    provenance.write(arguments.folder / "provenance.json", rows=len(scores))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from uad.cohorts.splits import read_splits
-from uad.errors import run_program
+from uad.cohorts.splits import subjects_in
+from uad.errors import InputError, run_program
 from uad.files import atomic_path
 from uad.methods import load_method
 from uad.provenance import Provenance
@@ -42,16 +42,18 @@ def main() -> None:
         store = Store.open(arguments.results / "store" / f"{cohort}_{modality}")
         if method.trains and network is None:
             network = load_model(method.network(store.images.shape[2:]), arguments.model).to(device)
-        splits = read_splits(arguments.results / "splits" / f"{cohort}.tsv")
-        scored = splits[(splits["fold"] == arguments.fold) & splits["split"].isin(["val", "test"])]
 
         def progress(line: str, cohort: str = cohort) -> None:
             print(f"[reconstruct {arm} {modality} {cohort}] {line}", file=sys.stderr, flush=True)
 
+        splits = arguments.results / "splits" / f"{cohort}.tsv"
+        subjects = subjects_in(splits, arguments.fold, ["val", "test"], store.subjects, progress)
+        if not subjects:
+            raise InputError(f"{splits}: fold {arguments.fold} has no validation or test volume that could be packed")
         method.enter(cohort, modality, arguments.fold)
         seed = seed_for(settings["seed"], arm, modality, arguments.fold, "reconstruct", cohort)
         row = read_arm_on_cohort(
-            method, network, store, sorted(scored["subject"]), settings["t_tests"], seed,
+            method, network, store, subjects, settings["t_tests"], seed,
             arguments.table.parent / f"{cohort}.npy", progress,
         )  # fmt: skip
         rows.append({"cohort": cohort, **row})

@@ -30,10 +30,14 @@ def main() -> None:
     settings = read_settings(arguments.settings)
     provenance = Provenance(settings)
     torch.set_num_threads(arguments.threads)
-    scorer = ArmScorer(settings, arguments.results, arguments.fold, arguments.arrays, arguments.backbone)
+
+    def progress(line: str) -> None:
+        print(f"[score {settings['arm']} {settings['modality']}] {line}", file=sys.stderr, flush=True)
+
+    scorer = ArmScorer(settings, arguments.results, arguments.fold, arguments.arrays, arguments.backbone, progress)
     rows, examples = [], {}
     for cohort in settings["cohorts"]:
-        print(f"[score {settings['arm']} {settings['modality']}] {cohort}", file=sys.stderr, flush=True)
+        progress(cohort)
         cohort_rows, cohort_examples = scorer.score(cohort)
         rows += cohort_rows
         examples |= cohort_examples

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from uad.cohorts.splits import read_splits
+from uad.cohorts.splits import subjects_in
 from uad.config.model import TrainSettings
 from uad.errors import InputError, run_program
 from uad.files import sha256_of
@@ -36,17 +36,17 @@ def main() -> None:
     method = method_class(method_class.Params.model_validate(settings["params"]))
     train = TrainSettings.model_validate(settings["train"])
     store = Store.open(arguments.store)
-    splits = read_splits(arguments.splits).query("fold == @fold")
-
-    def source(split: str) -> SliceSource:
-        rows = [store.row(subject) for subject in sorted(splits.query("split == @split")["subject"])]
-        if not rows:
-            raise InputError(f"{arguments.splits}: fold {fold} has no subject in split '{split}'")
-        return SliceSource(store.images, rows, train, settings["spacing_mm"])
 
     def progress(line: str) -> None:
         print(f"[train {arm} {modality} fold{fold}] {line}", file=sys.stderr, flush=True)
 
+    def source(split: str) -> SliceSource:
+        subjects = subjects_in(arguments.splits, fold, [split], store.subjects, progress)
+        if not subjects:
+            raise InputError(f"{arguments.splits}: fold {fold} has no subject in split '{split}'")
+        return SliceSource(store.images, [store.row(subject) for subject in subjects], train, settings["spacing_mm"])
+
+    training, validation = source("train"), source("val")
     seed = seed_for(settings["seed"], arm, modality, fold)
     # checkpoints belong to one recipe and its data: with another of either, training starts anew
     inputs = {path.name: sha256_of(path) for path in (Path(f"{arguments.store}.images.npy"), arguments.splits)}
@@ -54,7 +54,7 @@ def main() -> None:
     checkpoints = arguments.model.parent / "checkpoints" / recipe
     start = time.time()
     network, curve = train_arm(
-        method, source("train"), source("val"), seed=seed, checkpoints=checkpoints,
+        method, training, validation, seed=seed, checkpoints=checkpoints,
         threads=arguments.threads, progress=progress,
     )  # fmt: skip
     write_curve(curve, arguments.model.parent / "log.csv")
@@ -62,7 +62,7 @@ def main() -> None:
     provenance.write(
         arguments.model.parent / "provenance.json",
         seed=seed, inputs=inputs, parameters=parameters, training_seconds=round(time.time() - start, 1),
-        training_volumes=len(source("train").rows), validation_volumes=len(source("val").rows),
+        training_volumes=len(training.rows), validation_volumes=len(validation.rows),
     )  # fmt: skip
     save_model(network, arguments.model, {"arm": arm, "settings": arguments.settings.name})
 

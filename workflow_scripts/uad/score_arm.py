@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from uad.cohorts.splits import read_splits
+from uad.cohorts.splits import subjects_in
 from uad.config.model import InferenceSettings, PerceptualSettings, PostprocessSettings, ThresholdSettings
+from uad.errors import InputError
 from uad.methods import load_method
 from uad.postprocessing import PostProcessing
 from uad.reconstruction import Reconstructions
@@ -31,12 +32,23 @@ class ArmScorer:
         results: the run's folder, with `store/` and `splits/`.
         arrays: table of the arm's cached arrays.
         backbone: network file of the perceptual distance, or None.
+        progress: receives lines for the reader.
     """
 
-    def __init__(self, settings: dict[str, Any], results: Path, fold: int, arrays: Path, backbone: Path | None) -> None:
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        results: Path,
+        fold: int,
+        arrays: Path,
+        backbone: Path | None,
+        progress: Callable[[str], None],
+    ) -> None:
         self.settings, self.results, self.fold, self.backbone_path = settings, results, fold, backbone
         self.inference = InferenceSettings.model_validate(settings["inference"])
         self.cache = Reconstructions(arrays)
+        self.progress = progress
+        self._members: dict[tuple[str, str], list[str]] = {}
         self.thresholds: dict[str, dict[str, float]] = {}
         method_class = load_method(settings["method"])
         self.method = method_class(method_class.Params.model_validate(settings["params"]))
@@ -93,8 +105,13 @@ class ArmScorer:
         return Store.open(self.results / "store" / f"{cohort}_{self.settings['modality']}")
 
     def _subjects(self, cohort: str, split: str) -> list[str]:
-        splits = read_splits(self.results / "splits" / f"{cohort}.tsv")
-        return sorted(splits.loc[(splits["fold"] == self.fold) & (splits["split"] == split), "subject"])
+        if (cohort, split) not in self._members:
+            table = self.results / "splits" / f"{cohort}.tsv"
+            held = self._store(cohort).subjects
+            self._members[cohort, split] = subjects_in(
+                table, self.fold, [split], held, lambda line: self.progress(f"{cohort}: {line}")
+            )
+        return self._members[cohort, split]
 
     def _volumes(self, cohort: str, reading: str, split: str) -> Iterator[VolumeToScore]:
         store = self._store(cohort)
@@ -118,7 +135,13 @@ class ArmScorer:
         return values[levels.index(int(reading)) if reading else 0].astype(np.float32)
 
     def _example_subject(self, cohort: str) -> str:
-        """The test subject with the median lesion volume."""
+        """The test subject with the median lesion volume.
+
+        Raises:
+            InputError: the cohort has no test volume.
+        """
+        if not self._subjects(cohort, "test"):
+            raise InputError(f"{cohort}: no test volume in fold {self.fold}; give cohorts.{cohort}.splits.test more")
         lesions = self._store(cohort).index.set_index("subject")["lesion_ml"]
         ordered = lesions.loc[self._subjects(cohort, "test")].sort_values(kind="stable")
         return ordered.index[len(ordered) // 2]

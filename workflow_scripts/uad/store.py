@@ -138,6 +138,11 @@ class Store:
         typed = index.astype({"row": int, "lesion_ml": float})
         return cls(*arrays, typed.assign(age=pd.to_numeric(index["age"], errors="coerce")))
 
+    @property
+    def subjects(self) -> list[str]:
+        """Whose scans the store holds, in row order."""
+        return self.index["subject"].tolist()
+
     def row(self, subject: str) -> int:
         """The subject's row in the arrays.
 

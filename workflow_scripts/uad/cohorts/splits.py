@@ -18,11 +18,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
+from uad.cohorts.table import listed
 from uad.errors import InputError
 from uad.files import atomic_path
 
@@ -235,6 +236,25 @@ def write_splits(table: pd.DataFrame, path: str | Path) -> None:
 def read_splits(path: str | Path) -> pd.DataFrame:
     """A split table as `write_splits` wrote it: `subject` and `split` strings, `fold` integer."""
     return pd.read_csv(path, sep="\t", dtype={"subject": str, "split": str, "fold": int}, keep_default_na=False)
+
+
+def subjects_in(
+    path: str | Path, fold: int, splits: Collection[str], held: Collection[str], progress: Callable[[str], None]
+) -> list[str]:
+    """Sorted subjects of some splits of a fold, as far as a store holds them.
+
+    A scan that failed in preprocessing (`preprocess.max_failures`) is in the split table but in no store; it is
+    left out, and `progress` gets one line that names it.
+
+    Args:
+        path: split table; held: subjects of the cohort's store.
+    """
+    table = read_splits(path)
+    wanted = sorted(table["subject"][(table["fold"] == fold) & table["split"].isin(splits)])
+    lacking = [subject for subject in wanted if subject not in set(held)]
+    if lacking:
+        progress(f"skipped, not in the store because preprocessing failed: {listed(lacking)}")
+    return [subject for subject in wanted if subject not in lacking]
 
 
 def _sorted(table: pd.DataFrame) -> pd.DataFrame:

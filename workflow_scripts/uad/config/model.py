@@ -97,7 +97,13 @@ class HdBetSettings(Section):
 
 
 class AtlasSettings(Section):
-    image: str = Field("sri24", description="`sri24` (data/sri24/spgr.nii), `mni152` (from nilearn), or a NIfTI file.")
+    image: str = Field("sri24", description="`sri24` (fetched to <data_dir>/sri24), `mni152` (from nilearn), or a NIfTI file.")
+    url: str = Field(
+        "https://www.nitrc.org/frs/download.php/4499/sri24_anatomy_nifti.zip", description="Where `sri24` comes from."
+    )
+    sha256: str = Field(
+        "c2a66abd5bb37ba443b935ef4732a3e3a2f34ca57bedcdac6cf5902b50f013b6", description="Of the archive at `url`."
+    )
     orientation: str = Field("RAI", description="ITK orientation of the template grid (paper_spec 2).")
 
 

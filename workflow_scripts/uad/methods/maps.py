@@ -37,7 +37,12 @@ class Maps(Method):
         return self.params.folder.format(cohort=cohort, modality=modality, fold=fold)
 
     def input_files(self, cohorts: list[str], modality: str, fold: int) -> list[str]:
-        return sorted({self.folder(cohort, modality, fold) for cohort in cohorts})
+        """The maps that lie there now, so that an exchanged one is noticed; without any, the folder."""
+        found = []
+        for folder in sorted({self.folder(cohort, modality, fold) for cohort in cohorts}):
+            maps = [str(path) for path in sorted(Path(folder).glob("*")) if path.name.endswith((".npy", ".nii.gz"))]
+            found += maps or [folder]
+        return found
 
     def enter(self, cohort: str, modality: str, fold: int) -> None:
         self._folder = Path(self.folder(cohort, modality, fold))

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
 import pandas as pd
+from scipy.special import digamma
+from scipy.stats import ttest_1samp
+
+# limits for the arm `chance`: how often it may fail by accident, and what is close enough
+_STANDARD_ERRORS = 4
+_FALSE_ALARM = 1e-4
+_LARGE_LESION = 200  # voxels
+_TIES = 0.05
 
 
 def check_results(scores: pd.DataFrame, arms: list[dict]) -> tuple[list[str], list[str]]:
@@ -27,6 +34,9 @@ def check_results(scores: pd.DataFrame, arms: list[dict]) -> tuple[list[str], li
     check("every arm scored the same volumes", _volume_lists(scores))
     check("Dice, AUPRC and AUROC lie in [0, 1]", _out_of_range(lesions))
     check("no score of a volume with a lesion is undefined", _undefined(lesions))
+    without = sorted(lesions["cohort"][lesions["threshold"].isna()].unique())
+    if without:
+        held.append(f"no Dice for {', '.join(without)}: no lesion in the validation volumes, hence no threshold")
     for arm in arms:
         rows = lesions[lesions["arm"] == arm["arm"]]
         if arm["method"] == "oracle" and arm["postprocess"]:
@@ -34,13 +44,13 @@ def check_results(scores: pd.DataFrame, arms: list[dict]) -> tuple[list[str], li
             found = ", ".join(f"{cohort} {dice:.3f}" for cohort, dice in ceiling.items())
             held.append(f"{arm['arm']}: post-processing leaves a ceiling of Dice {found}")
         elif arm["method"] == "oracle":
-            wrong = rows[(rows[["dice", "auprc"]] != 1).any(axis=1)]
+            wrong = rows[(rows["auprc"] != 1) | ((rows["dice"] != 1) & rows["threshold"].notna())]
             check(
                 f"{arm['arm']}: Dice and AUPRC are 1 on all {len(rows)} volumes with a lesion",
                 [f"{row.subject} {row.dice:.4f} {row.auprc:.4f}" for row in wrong.itertuples()],
             )
         elif arm["method"] == "chance":
-            check(f"{arm['arm']}: AUPRC is that of a random ranking", _beyond_chance(rows))
+            check(f"{arm['arm']}: AUROC and AUPRC are those of a random ranking", _beyond_chance(rows))
     return held, broken
 
 
@@ -66,23 +76,33 @@ def _out_of_range(rows: pd.DataFrame) -> list[str]:
 
 
 def _undefined(rows: pd.DataFrame) -> list[str]:
-    bad = rows[rows[["dice", "auprc"]].isna().any(axis=1)]
+    bad = rows[rows["auprc"].isna() | (rows["dice"].isna() & rows["threshold"].notna())]
     return [f"{arm} on {cohort} {subject}" for arm, cohort, subject in bad[["arm", "cohort", "subject"]].values]
 
 
-def expected_random_auprc(positives: float, voxels: float) -> float:
-    """Average precision of a random ranking of `voxels` with `positives` true ones, in expectation.
+def expected_random_auprc(positives: float | pd.Series, voxels: float | pd.Series) -> float | pd.Series:
+    """Average precision of a random ranking of `voxels` (2 or more) with `positives` true ones, in expectation.
 
     With H the harmonic number of n voxels and p positives: (H + (p - 1) (n - H) / (n - 1)) / n, which tends to
     the prevalence p / n when there are many positives.
     """
-    harmonic = math.log(voxels) + 0.5772156649015329 + 1 / (2 * voxels)
+    harmonic = digamma(voxels + 1) + np.euler_gamma
     return (harmonic + (positives - 1) * (voxels - harmonic) / (voxels - 1)) / voxels
 
 
 def _beyond_chance(rows: pd.DataFrame) -> list[str]:
-    """Mean AUPRC against the expectation, in standard errors over volumes; 4 leave one false alarm in 16,000."""
-    expected = [expected_random_auprc(p * n, n) for p, n in rows[["prevalence", "voxels"]].itertuples(index=False)]
-    excess = rows["auprc"] - expected
-    error = excess.std(ddof=1) / math.sqrt(len(excess)) if len(excess) > 1 else math.inf
-    return [f"off by {excess.mean() / error:.1f} standard errors"] if abs(excess.mean()) > 4 * error else []
+    """AUROC against 1/2 with its exact variance; AUPRC of large lesions against its expectation.
+
+    The AUPRC of few lesion voxels hangs on the first ranks: its mean over volumes is too unsteady for a test. Scores
+    tie when they are cached as float16, which costs AUPRC up to 2 % of its expectation at 200 lesion voxels.
+    """
+    voxels, positives = rows["voxels"], rows["prevalence"] * rows["voxels"]
+    error = np.sqrt((voxels + 1) / (12 * positives * (voxels - positives)))
+    off = ((rows["auroc"] - 0.5) / error).sum() / np.sqrt(max(len(rows), 1))
+    problems = [f"AUROC is off by {off:.1f} standard errors"] if abs(off) > _STANDARD_ERRORS else []
+    large = positives >= _LARGE_LESION
+    if large.sum() > 1:
+        ratio = rows["auprc"][large] / expected_random_auprc(positives[large], voxels[large])
+        if abs(ratio.mean() - 1) > _TIES and ttest_1samp(ratio, 1).pvalue < _FALSE_ALARM:
+            problems.append(f"AUPRC is {ratio.mean():.2f} times that expected of a random ranking")
+    return problems

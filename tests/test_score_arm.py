@@ -1,0 +1,325 @@
+"""One arm from cached arrays to rows and pictures, on a small made-up run folder.  DESIGN decisions 8 and 13."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from uad.errors import InputError
+from uad.methods import load_method
+from uad.reconstruction import Reconstructions, read_arm_on_cohort
+from uad.reporting.panels import load_example
+from uad.score_arm import ArmScorer
+from uad.store import INDEX_COLUMNS, Store
+
+ROOT = Path(__file__).parents[1]
+SHAPE = (8, 24, 26)
+VOXEL_ML = 0.064
+LEVELS = [250, 500, 750]
+SPLITS = {
+    "ixi": {"train": ["h1"], "val": ["h2"], "test": ["h3"]},
+    "mslub": {"val": ["m1", "m2"], "test": ["m3", "m4", "m5"]},
+}
+SIZES = {"m1": 5, "m2": 4, "m3": 3, "m4": 6, "m5": 4}  # edge of the lesion in voxels
+DIFFUSION = {
+    "unet": {"base": 8, "multipliers": [1, 2], "blocks": 1, "attention_heads": 1, "head_channels": 8},
+    "noise": {"octaves": 3, "wavelength": 16},
+}
+
+
+def documented_columns():
+    """Column names of the metrics table of docs/formats.md."""
+    section = (ROOT / "docs" / "formats.md").read_text().split("## Metrics")[1]
+    cells = [line.split("|")[1].strip() for line in section.splitlines() if line.startswith("|")]
+    return {name for cell in cells[2:] for name in cell.split(", ")}
+
+
+def volume(subject, seed=0):
+    """Image in [0, 1], mask and label: a noisy ellipsoid with a bright cube."""
+    rng = np.random.default_rng([seed, *map(ord, subject)])
+    axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
+    mask = (sum(axis**2 for axis in axes) < 0.95).astype(np.uint8)
+    label = np.zeros(SHAPE, np.uint8)
+    edge = SIZES.get(subject, 0)
+    corner = rng.integers(0, 3, 3) + [2, 8, 8]
+    label[tuple(slice(start, start + edge) for start in corner)] = 1
+    label *= mask
+    image = mask * (0.4 + 0.1 * rng.random(SHAPE) + 0.4 * label)
+    return image.astype(np.float16), mask, label
+
+
+def write_store(results, cohort, subjects, seeds=None):
+    """The documented files of a store, written without the library."""
+    arrays = [np.stack(parts) for parts in zip(*(volume(s, (seeds or {}).get(s, 0)) for s in subjects), strict=True)]
+    folder = results / "store"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in zip(("images", "masks", "labels"), arrays, strict=True):
+        np.save(folder / f"{cohort}_t2.{name}.npy", array)
+    index = pd.DataFrame({"row": range(len(subjects)), "subject": subjects, "site": "siteA", "scanner": "", "age": ""})
+    index["lesion_ml"] = [float((label == 1).sum()) * VOXEL_ML for label in arrays[2]]
+    index[list(INDEX_COLUMNS)].to_csv(folder / f"{cohort}_t2.tsv", sep="\t", index=False)
+
+
+def write_splits(results, cohort):
+    (results / "splits").mkdir(exist_ok=True)
+    rows = [(subject, split, 0) for split, subjects in SPLITS[cohort].items() for subject in subjects]
+    table = pd.DataFrame(rows, columns=["subject", "split", "fold"])
+    table.to_csv(results / "splits" / f"{cohort}.tsv", sep="\t", index=False)
+
+
+@pytest.fixture
+def results(tmp_path):
+    for cohort, splits in SPLITS.items():
+        write_store(tmp_path, cohort, sorted(subject for subjects in splits.values() for subject in subjects))
+        write_splits(tmp_path, cohort)
+    return tmp_path
+
+
+def settings_of(arm, params=None, cohorts=("ixi", "mslub"), **changes):
+    """A score job's settings as the Snakefile writes them: plain JSON types."""
+    settings = {
+        "arm": arm, "method": arm, "params": params or {}, "modality": "t2", "cohorts": list(cohorts),
+        "train_cohort": "ixi", "voxel_ml": VOXEL_ML, "seed": 1,
+        "inference": {"t_test": LEVELS, "single": 500, "ensemble": LEVELS},
+        "postprocess": {"order": ["erode", "median"], "median_size": 3, "component_max_size": 7},
+        "threshold": {"search": "exact"}, "perceptual": {"weights": None}, **changes,
+    }  # fmt: skip
+    return json.loads(json.dumps(settings))
+
+
+def network_of(method):
+    """A network that is not trained, but whose last layer is not zero either."""
+    if not method.trains:
+        return None
+    network = method.network(SHAPE[1:]).eval()
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.05, generator=generator)
+    return network
+
+
+def cache_arm(results, settings):
+    """Run an arm on the cohorts' validation and test volumes; the table of its arrays."""
+    method_class = load_method(settings["method"])
+    method = method_class(method_class.Params(**settings["params"]))
+    network = network_of(method)
+    rows = []
+    for cohort in settings["cohorts"]:
+        store = Store.open(results / "store" / f"{cohort}_t2")
+        subjects = [s for split in ("val", "test") for s in SPLITS[cohort][split] if s in store.subjects]
+        path = results / "reconstructions" / settings["arm"] / f"{cohort}.npy"
+        row = read_arm_on_cohort(
+            method, network, store, subjects, LEVELS if method.reads_noise_levels else [], 5, path, lambda _: None
+        )
+        rows.append({"cohort": cohort, **row})
+    table = results / "reconstructions" / settings["arm"] / "arrays.tsv"
+    pd.DataFrame(rows).to_csv(table, sep="\t", index=False)
+    return table
+
+
+def score(results, settings, cohort="mslub", progress=lambda _: None):
+    """The scorer after one cohort, its rows as a table, and the example arrays."""
+    scorer = ArmScorer(settings, results, 0, cache_arm(results, settings), None, progress)
+    rows, examples = scorer.score(cohort)
+    return scorer, pd.DataFrame(rows), examples
+
+
+# --- readings -------------------------------------------------------------------------------------
+
+
+def test_an_arm_without_noise_levels_has_one_reading(results):
+    scorer, rows, _ = score(results, settings_of("thresh"))
+    assert scorer.readings == [""] and set(rows["t_test"]) == {""}
+    assert rows["subject"].tolist() == ["m1", "m2", "m3", "m4", "m5"]
+    assert rows["split"].tolist() == ["val"] * 2 + ["test"] * 3
+
+
+def test_a_diffusion_arm_is_read_per_level_and_as_the_mean_of_its_reconstructions(results):
+    inference = {"t_test": LEVELS, "single": 500, "ensemble": [250, 750]}
+    settings = settings_of("ddpm", DIFFUSION, cohorts=["mslub"], inference=inference)
+    scorer, rows, examples = score(results, settings)
+    assert scorer.readings == ["250", "500", "750", "ens"]
+    assert rows.groupby("t_test").size().to_dict() == dict.fromkeys(scorer.readings, 5)
+    assert set(scorer.thresholds) == {"mslub 250", "mslub 500", "mslub 750", "mslub ens"}
+
+    cached = np.load(results / "reconstructions" / "ddpm" / "mslub.npy").astype(np.float64)
+    assert cached.shape == (3, 5, *SHAPE)
+    assert not np.array_equal(cached[0], cached[2])
+    for position, subject in enumerate(["m1", "m2", "m3", "m4", "m5"]):
+        image = volume(subject)[0].astype(np.float64)
+        readings = [*cached[:, position], cached[[0, 2], position].mean(axis=0)]
+        for name, reconstruction in zip(scorer.readings, readings, strict=True):
+            row = rows[(rows["subject"] == subject) & (rows["t_test"] == name)].iloc[0]
+            assert row["l1"] == pytest.approx(np.abs(image - reconstruction).mean(), rel=1e-5), (subject, name)
+    example = cached[[0, 2], 4].mean(axis=0)  # m5 has the median lesion of the test volumes
+    np.testing.assert_allclose(examples["mslub/reconstruction"], example, atol=1e-3)
+    assert examples["mslub/t_test"] == "ens"
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arm", ["oracle", "copy"])
+def test_rows_have_the_documented_columns(results, arm):
+    _, rows, _ = score(results, settings_of(arm))
+    assert set(rows.columns) == documented_columns()
+    assert set(rows[["arm", "method", "modality", "cohort", "site", "variant"]].agg(",".join, axis=1)) == {
+        f"{arm},{arm},t2,mslub,siteA,full"
+    }
+    lesions = {subject: np.count_nonzero(volume(subject)[2]) * VOXEL_ML for subject in SIZES}
+    assert dict(zip(rows["subject"], rows["lesion_ml"], strict=True)) == pytest.approx(lesions)
+
+
+def test_rows_survive_parquet(results, tmp_path):
+    _, rows, _ = score(results, settings_of("thresh"))
+    rows.to_parquet(tmp_path / "fold0.parquet", index=False)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "fold0.parquet"), rows)
+
+
+def test_oracle_is_perfect(results):
+    _, rows, _ = score(results, settings_of("oracle"))
+    assert (rows[["dice", "auprc", "auroc"]] == 1).all(axis=None)
+
+
+def test_copy_finds_nothing_and_loses_nothing(results):
+    _, rows, _ = score(results, settings_of("copy"))
+    assert (rows["dice"] == 0).all()
+    assert (rows[["l1", "l1_lesion", "l1_healthy"]] == 0).all(axis=None)  # the store is float16, as the cache
+    assert np.allclose(rows["ssim"], 1)
+
+
+def test_chance_has_the_auprc_of_the_prevalence(results):
+    _, rows, _ = score(results, settings_of("chance"))
+    share = [np.count_nonzero(volume(subject)[2]) / np.prod(SHAPE) for subject in rows["subject"]]
+    assert rows["prevalence"].tolist() == pytest.approx(share)
+    # 27 to 216 of 4992 voxels are lesion: five means of that many random precisions
+    assert (rows["auprc"] / rows["prevalence"]).between(0.5, 2).all()
+    assert (rows["auprc"] / rows["prevalence"]).mean() == pytest.approx(1, abs=0.3)
+    assert rows["auroc"].mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_healthy_cohort_has_no_detection_scores(results):
+    scorer, rows, examples = score(results, settings_of("thresh"), "ixi")
+    assert rows["subject"].tolist() == ["h2", "h3"]
+    assert rows[["dice", "auprc", "threshold"]].isna().all(axis=None)
+    assert np.isnan(scorer.thresholds["ixi"]["full"])
+    assert examples["ixi/prediction"].size == 0
+
+
+# --- thresholds -----------------------------------------------------------------------------------
+
+
+def test_thresholds_come_from_validation_volumes_only(results):
+    def thresholds(seeds):
+        write_store(results, "mslub", sorted(SIZES), seeds)
+        scorer, rows, _ = score(results, settings_of("thresh"))
+        return scorer.thresholds["mslub"]["full"], rows
+
+    before, rows = thresholds({})
+    assert set(rows["threshold"]) == {before}
+    other_test, changed = thresholds({"m3": 9, "m4": 9, "m5": 9})
+    assert other_test == before
+    assert not np.allclose(changed["auprc"].iloc[2:], rows["auprc"].iloc[2:])  # the change was seen
+    other_val, _ = thresholds({"m1": 9, "m2": 9})
+    assert other_val != before
+
+
+def test_healthy_false_positive_thresholds_need_the_training_cohort(results):
+    _, rows, _ = score(results, settings_of("thresh"))
+    _, alone, _ = score(results, settings_of("thresh", cohorts=["mslub"]))
+    columns = ["dice_fpr01", "dice_fpr05", "dice_fpr10"]
+    assert rows[columns].notna().all(axis=None) and alone[columns].isna().all(axis=None)
+    pd.testing.assert_frame_equal(rows.drop(columns=columns), alone.drop(columns=columns))
+
+
+# --- what is there --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("arm", "params"), [("chance", {}), ("ddpm", DIFFUSION)])
+def test_a_scan_is_read_the_same_whatever_else_is_there(results, arm, params):
+    method = load_method(arm)(load_method(arm).Params(**params))
+    network = network_of(method)
+
+    def read(name, subjects):
+        path = results / f"{name}.npy"
+        store = Store.open(results / "store" / "mslub_t2")
+        row = read_arm_on_cohort(method, network, store, subjects, LEVELS, 5, path, lambda _: None)
+        assert row["volumes"] == len(subjects)
+        index = pd.read_csv(row["index"], sep="\t")
+        assert index["subject"].tolist() == subjects and index["row"].tolist() == list(range(len(subjects)))
+        return dict(zip(subjects, np.load(path).swapaxes(0, 1), strict=True))
+
+    forward = read("forward", ["m1", "m3", "m5"])
+    backward = read("backward", ["m5", "m4", "m3", "m2", "m1"])
+    write_store(results, "mslub", ["m3", "m5"])  # another store, in which the rows have moved
+    fewer = read("fewer", ["m5"])
+    for subject in forward:
+        assert np.array_equal(forward[subject], backward[subject])
+    assert np.array_equal(fewer["m5"], forward["m5"])
+    assert not np.array_equal(forward["m1"], forward["m3"])
+
+
+def test_a_scan_that_failed_in_preprocessing_is_skipped_and_named(results):
+    _, before, _ = score(results, settings_of("thresh"))
+    write_store(results, "mslub", ["m1", "m2", "m4", "m5"])
+    lines = []
+    _, rows, _ = score(results, settings_of("thresh"), progress=lines.append)
+    assert rows["subject"].tolist() == ["m1", "m2", "m4", "m5"]
+    (line,) = lines
+    assert line.startswith("mslub: skipped") and line.endswith(": m3")
+    kept = before[before["subject"] != "m3"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(rows, kept)
+
+
+def test_a_cohort_without_test_volumes_is_refused(results):
+    write_store(results, "mslub", ["m1", "m2"])
+    with pytest.raises(InputError, match=r"^mslub: no test volume in fold 0"):
+        score(results, settings_of("thresh"))
+
+
+def test_a_changed_or_missing_cache_is_refused(results):
+    settings = settings_of("thresh")
+    table = cache_arm(results, settings)
+    path = results / "reconstructions" / "thresh" / "mslub.npy"
+    Reconstructions(table).open("mslub")
+    array = np.load(path, mmap_mode="r+")
+    array[0, 0, 3, 10, 10] += 0.25
+    array.flush()
+    with pytest.raises(InputError, match=r"mslub\.npy: changed since it was written"):
+        ArmScorer(settings, results, 0, table, None, lambda _: None).score("mslub")
+    path.unlink()
+    with pytest.raises(InputError, match=r"mslub\.npy: missing"):
+        Reconstructions(table).open("mslub")
+
+
+def test_output_that_is_not_finite_is_refused(results):
+    class Broken(load_method("copy")):
+        def reconstruct(self, network, images, t_tests, generator):
+            return images[None] * float("nan")
+
+    broken = Broken(Broken.Params())
+    store = Store.open(results / "store" / "mslub_t2")
+    with pytest.raises(InputError, match=r"^m2: the arm's output is not finite"):
+        read_arm_on_cohort(broken, None, store, ["m2"], [], 5, results / "broken.npy", lambda _: None)
+    assert not (results / "broken.npy").exists()
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("arm", "reconstructs"), [("thresh", False), ("copy", True)])
+def test_examples_can_be_drawn(results, arm, reconstructs):
+    _, rows, examples = score(results, settings_of(arm))
+    np.savez_compressed(results / "fold0.npz", **examples)
+    example = load_example(results / "fold0.npz", "mslub")
+    image, mask, label = volume("m5")  # of the lesions of 3, 6 and 4 voxels the last is the median
+    assert (example["subject"], example["cohort"], example["t_test"]) == ("m5", "mslub", "")
+    assert np.array_equal(example["image"], image) and np.array_equal(example["label"], label)
+    assert example["reconstruction"].shape == (SHAPE if reconstructs else (0,))
+    assert np.array_equal(example["map"], np.zeros(SHAPE) if reconstructs else image * mask)
+    found = np.count_nonzero(example["prediction"] & (label == 1))
+    total = np.count_nonzero(example["prediction"]) + np.count_nonzero(label)
+    assert 2 * found / total == pytest.approx(rows.loc[rows["subject"] == "m5", "dice"].iloc[0])

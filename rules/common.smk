@@ -42,6 +42,14 @@ def section(name):
     return getattr(CONFIG, name).model_dump(mode="json")
 
 
+def only(settings, *keys):
+    return {key: settings[key] for key in keys}
+
+
+def without(settings, *keys):
+    return {key: value for key, value in settings.items() if key not in keys}
+
+
 def cohort_settings(cohort):
     return COHORTS[cohort].model_dump(mode="json")
 

@@ -25,11 +25,7 @@ rule reconstruct:
         settings=lambda wc: settings_file(
             "reconstruct",
             f"{wc.arm}-{wc.modality}",
-            **{
-                key: value
-                for key, value in arm_settings(CONFIG, wc.arm).items()
-                if key != "train"
-            },
+            **without(arm_settings(CONFIG, wc.arm), "train"),
             method_version=METHODS[wc.arm].RECIPE_VERSION,
             modality=wc.modality,
             cohorts=cohorts_with(wc.modality),

@@ -52,11 +52,7 @@ rule score:
         settings=lambda wc: settings_file(
             "score",
             f"{wc.arm}-{wc.modality}",
-            **{
-                key: value
-                for key, value in arm_settings(CONFIG, wc.arm).items()
-                if key != "train"
-            },
+            **without(arm_settings(CONFIG, wc.arm), "train"),
             modality=wc.modality,
             cohorts=cohorts_with(wc.modality),
             train_cohort=CONFIG.train_cohort,

@@ -33,16 +33,17 @@ SHAPE = (32, 38, 30)  # X, Y, Z of the made-up scans
 AFFINE = np.array([[-SPACING, 0, 0, 62], [0, -SPACING, 0, 70], [0, 0, SPACING, -50], [0, 0, 0, 1.0]])  # L, P, S
 READY = {"adapter": "folder", "modalities": ["t2"], "stripped": True, "registered": True, "bias_corrected": True}
 NOT_WANTED = dict.fromkeys(["ixi", "brats21", "mslub", "atlas", "wmh"])
+HEALTHY = READY | {"healthy": True, "subjects": 4, "splits": {"train": 1, "val": 1, "test": 2}}
 OVERLAY = {
     "folds": 1,
     "train_cohort": "healthy",
-    "cohorts": NOT_WANTED | {"healthy": READY | {"healthy": True, "subjects": 4, "splits": {"train": 1, "val": 1, "test": 2}}},
+    "cohorts": NOT_WANTED | {"healthy": HEALTHY},
     "preprocess": {"spacing_mm": SPACING, "atlas": {"image": "mni152"}},
     "arms": dict.fromkeys(["ae", "ddpm", "cddpm", "oracle-post"]),
     "perceptual": {"weights": None, "sha256": None},
     "tables": {"permutation_rounds": 100},
     "execution": {"preprocess_threads": 1, "train_threads": 1, "score_threads": 1},
-}  # fmt: skip
+}
 
 
 class Bench:
@@ -81,7 +82,7 @@ def made_up_scan(seed, lesion_edge=0):
     brain = sum(axis**2 for axis in axes) < 0.85**2
     image = brain * (100 + 200 * ndimage.gaussian_filter(rng.standard_normal(SHAPE), 2)).clip(40, 160)
     label = np.zeros(SHAPE, np.uint8)
-    corner = [10, 12, 10] + rng.integers(0, 5, 3)
+    corner = rng.integers((10, 12, 10), (15, 17, 15))
     label[tuple(slice(start, start + lesion_edge) for start in corner)] = 1
     return (image + 80 * (label > 0)).astype(np.float32), label
 
@@ -120,7 +121,6 @@ def doors(tmp_path_factory):
         "cohorts": OVERLAY["cohorts"] | {"mine": READY | {"subjects": 5, "splits": {"val": 2, "test": 3}}},
     })  # fmt: skip
 
-    # which scan breaks is chosen from the draw of the splits, so that validation and test stay filled
     bench.damaged = raw / "mine" / "sub-2" / "anat" / "sub-2_T2w.nii.gz"
     bench.damaged.write_bytes(bench.damaged.read_bytes()[:5000])
     bench.stopped = bench.run("--until", "pack", "--keep-going")

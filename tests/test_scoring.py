@@ -20,7 +20,7 @@ KEYS = RowKeys(arm="ae-small", method="ae", modality="t2", fold=1, cohort="brats
 SETTINGS = ScoreSettings(voxel_ml=0.008)
 COLUMNS = {
     "arm", "method", "modality", "fold", "cohort", "subject", "split", "site", "t_test", "variant",
-    "dice", "auprc", "auroc", "prevalence", "l1", "l1_lesion", "l1_healthy", "ssim", "psnr",
+    "dice", "auprc", "auroc", "prevalence", "voxels", "l1", "l1_lesion", "l1_healthy", "ssim", "psnr",
     "lpips", "lpips_backbone", "kld", "kld_entropy", "threshold", "dice_fpr01", "dice_fpr05",
     "dice_fpr10", "lesion_ml",
 }  # fmt: skip

@@ -27,7 +27,7 @@ def main() -> None:
     arms, folds = settings["arms"], range(settings["folds"])
     scores = read_scores(arguments.scores, arms, len(folds))
     places = [tuple(place) for place in settings["pathological"]]
-    shown = [arm["arm"] for arm in arms if not arm["control"]]
+    shown = [arm["arm"] for arm in arms if not arm["control"]] or [arm["arm"] for arm in arms]
     for cohort, modality in [*map(tuple, settings["healthy"]), *places]:
         files = {arm: arguments.examples / arm / modality / "fold0.npz" for arm in shown}
         slices = slice_examples({arm: load_example(path, cohort) for arm, path in files.items()})

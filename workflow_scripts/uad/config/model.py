@@ -97,7 +97,9 @@ class HdBetSettings(Section):
 
 
 class AtlasSettings(Section):
-    image: str = Field("sri24", description="`sri24` (fetched to <data_dir>/sri24), `mni152` (from nilearn), or a NIfTI file.")
+    image: str = Field(
+        "sri24", description="`sri24` (fetched to <data_dir>/sri24), `mni152` (from nilearn), or a NIfTI file."
+    )
     url: str = Field(
         "https://www.nitrc.org/frs/download.php/4499/sri24_anatomy_nifti.zip", description="Where `sri24` comes from."
     )

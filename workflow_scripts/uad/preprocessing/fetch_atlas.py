@@ -35,8 +35,12 @@ def fetch_atlas(url: str, sha256: str, member: str, target: Path, progress: Call
         if found != sha256:
             raise InputError(f"{url}: sent a file with SHA-256 {found[:12]}..., expected {sha256[:12]}...; {hint}")
         try:
-            with zipfile.ZipFile(archive) as packed, packed.open(member) as source, atomic_path(target) as temporary:
-                with open(temporary, "wb") as stream:
-                    shutil.copyfileobj(source, stream)
+            with (
+                zipfile.ZipFile(archive) as packed,
+                packed.open(member) as source,
+                atomic_path(target) as temporary,
+                open(temporary, "wb") as stream,
+            ):
+                shutil.copyfileobj(source, stream)
         except (KeyError, zipfile.BadZipFile) as error:
             raise InputError(f"{url}: holds no {member}; {hint}") from error

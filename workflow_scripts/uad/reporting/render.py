@@ -66,7 +66,7 @@ def footnote(table: pd.DataFrame, run: str, protocol: str, phantom: bool) -> str
     """One line that says what the numbers are: run, protocol, kind of data, marks, missing folds, undefined
     volumes, LPIPS backbone.
     """
-    data = "phantom data, not comparable with the paper" if phantom else "real scans"
+    data = "phantom data, not comparable with the paper" if phantom else "data from archives and folders"
     parts = [
         f"Run {run}, protocol {protocol}, {data}.",
         "Test volumes; mean ± standard deviation (n-1) over folds; the paper's value in parentheses.",

@@ -358,7 +358,7 @@ def test_rendering_marks_missing_partial_and_the_papers_value():
 def test_footnote_names_backbone_and_undefined_volumes():
     table = table2(healthy("ae"), [arm("ae")], [("ixi", "t2")], [], Reader(folds=[0]))
     assert "LPIPS backbone: not available." in footnote(table, "r", "clean", phantom=False)
-    assert "real scans" in footnote(table, "r", "clean", phantom=False)
+    assert "data from archives and folders" in footnote(table, "r", "clean", phantom=False)
     lesionless = table3(volumes("ae", 0, [0.2, float("nan")]), [arm("ae")], BRATS, Reader(folds=[0]))
     assert "Up to 1 volumes per cell have no lesion voxel" in footnote(lesionless, "r", "clean", phantom=False)
 

@@ -17,7 +17,8 @@ TINY = {
     }
 }
 
-NEEDED = {"maps": {"folder": "{cohort}"}}  # keys without a default
+# keys without a default, and sizes that fit the tests' volume, by method
+NEEDED = {"maps": {"folder": "{cohort}"}, "dae": {"width": 8, "depth": 3}, "svae": {"chunk": SHAPE[0]}}
 
 
 def built(name):

@@ -46,7 +46,7 @@ def test_the_plan_of_the_full_study_is_small_and_quick():
     jobs = jobs_of(run.stdout + run.stderr)
     # 577 x 2 and 1251, 30, 655, 60 scans in shards of 50: 24 + 26 + 1 + 14 + 2
     assert jobs["skull_strip"] == jobs["register"] == 67
-    assert jobs["train"] == 3 * 2 * 5
+    assert jobs["train"] == 7 * 2 * 5
     assert jobs["total"] < 450
     assert seconds < 30  # 3 s on an idle machine
 

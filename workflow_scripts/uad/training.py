@@ -20,7 +20,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from uad.augmentation import draw_augmented, draw_plain
+from uad.augmentation import Parameters, augment, draw_parameters, draw_plain
 from uad.config.model import TrainSettings
 from uad.errors import InputError
 from uad.files import atomic_path
@@ -37,20 +37,36 @@ class SliceSource:
         images: memory-mapped volumes [N, Z, Y, X] in [0, 1].
         rows: rows of the volumes of one split.
         spacing_mm: voxel size of the store, for the blur of the augmentation.
+        chunk: consecutive slices per drawn volume; a batch of B slices is B / chunk volumes.
+
+    Raises:
+        InputError: the batch size is no multiple of `chunk`, or the volumes have fewer slices.
     """
 
-    def __init__(self, images: np.ndarray, rows: list[int], settings: TrainSettings, spacing_mm: float) -> None:
+    def __init__(
+        self, images: np.ndarray, rows: list[int], settings: TrainSettings, spacing_mm: float, chunk: int = 1
+    ) -> None:
+        if settings.batch_size % chunk or images.shape[1] < chunk:
+            raise InputError(
+                f"params.chunk is {chunk}: it must divide train.batch_size ({settings.batch_size}) and be at most "
+                f"the number of slices per volume ({images.shape[1]}); change one of them"
+            )
         self.images = images
         self.rows = np.asarray(rows)
         self.settings = settings
         self.spacing_mm = spacing_mm
+        self.chunk = chunk
+
+    def in_chunks(self, chunk: int) -> SliceSource:
+        """The same source with another number of consecutive slices per drawn volume."""
+        return SliceSource(self.images, self.rows, self.settings, self.spacing_mm, chunk)
 
     def volumes_of_step(self, step: int, seed: int) -> np.ndarray:
-        """Which volumes a step reads [B]: each volume once per epoch, the epoch's incomplete batch dropped.
+        """Which volumes a step reads [B / chunk]: each once per epoch, the epoch's incomplete batch dropped.
 
-        With fewer volumes than the batch size, epochs follow each other without a gap.
+        With fewer volumes than a batch takes, epochs follow each other without a gap.
         """
-        batch, count = self.settings.batch_size, len(self.rows)
+        batch, count = self.settings.batch_size // self.chunk, len(self.rows)
         usable = count - count % batch if count >= batch else count
         positions = step * batch + np.arange(batch)
         orders = {
@@ -60,29 +76,42 @@ class SliceSource:
         return self.rows[[orders[p // usable][p % usable] for p in positions.tolist()]]
 
     def draw(self, rows: np.ndarray, seed: int) -> torch.Tensor:
-        """One uniformly drawn axial slice per volume, augmented if the arm asks for it: [B, 1, Y, X]."""
+        """Uniformly drawn axial slices, `chunk` in a row per volume, augmented if the arm asks: [B, 1, Y, X]."""
         generator = torch.Generator().manual_seed(seed)
-        slices = torch.randint(self.images.shape[1], (len(rows),), generator=generator)
+        starts = torch.randint(self.images.shape[1] - self.chunk + 1, (len(rows),), generator=generator)
+        positions = self._consecutive(torch.from_numpy(rows), starts)
         if not self.settings.augment:
-            return draw_plain(self.images, torch.from_numpy(rows), slices)
+            return draw_plain(self.images, *positions)
         chance = self.settings.augmentation
-        return draw_augmented(
-            self.images, torch.from_numpy(rows), slices, generator, self.spacing_mm,
+        drawn = draw_parameters(
+            len(rows), generator,
             p_gamma=chance.gamma, p_bias=chance.bias_field, p_blur=chance.blur, p_ghosting=chance.ghosting,
         )  # fmt: skip
+        # one draw for all slices of a volume, since the augmentation is that of the whole volume
+        parameters = Parameters(*(values.repeat_interleave(self.chunk, dim=0) for values in drawn))
+        return augment(self.images, *positions, parameters, self.spacing_mm)
+
+    def _consecutive(self, rows: torch.Tensor, starts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Row and slice of each image where `chunk` slices begin at each start: both [V] -> both [V * chunk]."""
+        slices = starts[:, None] + torch.arange(self.chunk)
+        return rows.repeat_interleave(self.chunk), slices.flatten()
 
     def validation_batches(self, seed: int) -> list[torch.Tensor]:
         """Slices of the healthy validation set in batches: fixed ones, or drawn and augmented anew (D14)."""
-        batch = self.settings.batch_size
+        batch = self.settings.batch_size // self.chunk
         if self.settings.validation == "random":
             return [
                 self.draw(self.rows[i : i + batch], seed_for(seed, "validation", i))
                 for i in range(0, len(self.rows), batch)
             ]
-        count = min(self.settings.validation_slices, self.images.shape[1])
-        slices = torch.linspace(0, self.images.shape[1] - 1, count + 2)[1:-1].round().long()
-        rows, slices = torch.from_numpy(self.rows).repeat_interleave(count), slices.repeat(len(self.rows))
-        return [draw_plain(self.images, rows[i : i + batch], slices[i : i + batch]) for i in range(0, len(rows), batch)]
+        depth = self.images.shape[1]
+        count = max(min(self.settings.validation_slices, depth) // self.chunk, 1)
+        starts = torch.linspace(0, depth - self.chunk, count + 2)[1:-1].round().long()
+        rows, starts = torch.from_numpy(self.rows).repeat_interleave(count), starts.repeat(len(self.rows))
+        return [
+            draw_plain(self.images, *self._consecutive(rows[i : i + batch], starts[i : i + batch]))
+            for i in range(0, len(rows), batch)
+        ]
 
 
 class _Steps(IterableDataset):
@@ -181,9 +210,10 @@ def train_arm(
         threads: CPU threads of the job; on a GPU all but one load data.
 
     Raises:
-        InputError: the loss is not finite.
+        InputError: the loss is not finite, or the arm's chunks do not fit the batch or the volumes.
     """
     settings = training.settings
+    training, validation = training.in_chunks(method.chunk), validation.in_chunks(method.chunk)
     torch.set_num_threads(threads)
     torch.manual_seed(seed_for(seed, "init"))
     module = _Training(method, method.network(training.images.shape[2:]), validation, seed)

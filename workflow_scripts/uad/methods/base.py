@@ -41,6 +41,7 @@ class Method:
     reads_noise_levels: ClassVar[bool] = False  # diffusion: read at each t_test and as an ensemble
     postprocess: ClassVar[bool] = True  # False: the map enters after post-processing (controls)
     control: ClassVar[bool] = False  # proves the metrics; not a competitor
+    chunk: int = 1  # consecutive slices of one volume that a training batch holds side by side
     gpu_hours: ClassVar[float] = 1.0  # one training at the paper's size on one GPU; asked from the cluster
     RECIPE_VERSION: ClassVar[int] = 1  # raise when the numbers change
 
@@ -60,7 +61,10 @@ class Method:
         raise TypeError(f"{type(self).__name__} has nothing to train")
 
     def loss(self, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
-        """Training loss of a batch of slices [B, 1, H, W] in [0, 1]; all randomness from `generator`."""
+        """Training loss of a batch of slices [B, 1, H, W] in [0, 1]; all randomness from `generator`.
+
+        B is a multiple of `chunk`: the consecutive slices of one volume follow each other.
+        """
         raise TypeError(f"{type(self).__name__} has nothing to train")
 
     def reconstruct(

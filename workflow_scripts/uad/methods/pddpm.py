@@ -1,0 +1,30 @@
+"""pDDPM (Behrendt et al. 2023): the DDPM reads a slice box by box, the rest of it stays clean.  paper_spec 11."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from uad.methods.ddpm import DDPM
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, nn
+
+
+class PatchedDDPM(DDPM):
+    """Noise one box of a 2x2 grid at a time and stitch the four reconstructions."""
+
+    def loss(self, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
+        from uad.diffusion.patched import patched_training_loss
+
+        return patched_training_loss(network, images, generator, **self._process(images))
+
+    def reconstruct(self, network: nn.Module, images: Tensor, t_tests: list[int], generator: Generator) -> Tensor:
+        import torch
+
+        from uad.diffusion.patched import quarter_boxes, reconstruct_patched
+
+        process = {"boxes": quarter_boxes(*images.shape[2:]), **self._process(images)}
+        return torch.stack([reconstruct_patched(network, images, t, generator, **process) for t in t_tests])
+
+
+METHOD = PatchedDDPM

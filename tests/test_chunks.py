@@ -20,7 +20,7 @@ def source(rows, chunk, volumes=VOLUMES, **changes):
 
 def places(images):
     """(volume, slice) of each image."""
-    found = [np.argwhere((VOLUMES == image.numpy()).all((2, 3))) for image in images[:, 0]]
+    found = [np.argwhere((image.numpy() == VOLUMES).all((2, 3))) for image in images[:, 0]]
     return [tuple(int(n) for n in place[0]) for place in found]
 
 

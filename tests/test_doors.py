@@ -34,12 +34,13 @@ AFFINE = np.array([[-SPACING, 0, 0, 62], [0, -SPACING, 0, 70], [0, 0, SPACING, -
 READY = {"adapter": "folder", "modalities": ["t2"], "stripped": True, "registered": True, "bias_corrected": True}
 NOT_WANTED = dict.fromkeys(["ixi", "brats21", "mslub", "atlas", "wmh"])
 HEALTHY = READY | {"healthy": True, "subjects": 4, "splits": {"train": 1, "val": 1, "test": 2}}
+CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 OVERLAY = {
     "folds": 1,
     "train_cohort": "healthy",
     "cohorts": NOT_WANTED | {"healthy": HEALTHY},
     "preprocess": {"spacing_mm": SPACING, "atlas": {"image": "mni152"}},
-    "arms": dict.fromkeys(["ae", "ddpm", "cddpm", "oracle-post"]),
+    "arms": dict.fromkeys(set(CONFIG["arms"]) - {"thresh", "oracle", "chance", "copy"}),  # nothing is trained here
     "perceptual": {"weights": None, "sha256": None},
     "tables": {"permutation_rounds": 100},
     "execution": {"preprocess_threads": 1, "train_threads": 1, "score_threads": 1},

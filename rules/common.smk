@@ -8,6 +8,7 @@ from snakemake.exceptions import WorkflowError
 from uad.cohorts import ADAPTERS
 from uad.config import arm_settings, build_method, in_order_of, resolve
 from uad.errors import InputError
+from uad.preprocessing.templates import placed_sri24
 from uad.recipe import module_version, write_settings
 
 try:
@@ -70,13 +71,9 @@ def atlas_file():
     """What registration waits for: SRI24 is fetched unless it is in place; other atlases are files already."""
     if CONFIG.preprocess.atlas.image != "sri24":
         return []
-    folder = Path(CONFIG.data_dir) / "sri24"
-    placed = [
-        folder / name
-        for name in ("spgr.nii.gz", "templates/T1_brain.nii")
-        if (folder / name).exists()
-    ]
-    return str(placed[0] if placed else folder / "spgr.nii")
+    return str(
+        placed_sri24(CONFIG.data_dir) or Path(CONFIG.data_dir) / "sri24" / "spgr.nii"
+    )
 
 
 def shards(cohort):

@@ -169,12 +169,15 @@ def draw_augmented(
     p_bias: float = 0.25,
     p_blur: float = 0.25,
     p_ghosting: float = 0.5,
+    chunk: int = 1,
 ) -> Tensor:
     """The slices `slices` [B] of the volumes `rows` [B], randomly augmented: float32 [B, 1, Y, X].
 
-    Arguments as for `augment`; values may leave [0, 1] (paper_spec 4).
+    Arguments as for `augment`; values may leave [0, 1] (paper_spec 4). Every `chunk` images in a row are slices of
+    one volume and share their draw, since the augmentation is that of the whole volume.
     """
-    parameters = draw_parameters(len(rows), generator, p_gamma, p_bias, p_blur, p_ghosting)
+    drawn = draw_parameters(len(rows) // chunk, generator, p_gamma, p_bias, p_blur, p_ghosting)
+    parameters = Parameters(*(values.repeat_interleave(chunk, dim=0) for values in drawn))
     return augment(volumes, rows, slices, parameters, spacing_mm)
 
 

@@ -15,7 +15,7 @@ from uad.errors import InputError
 from uad.methods import load_method
 from uad.postprocessing import PostProcessing
 from uad.reconstruction import Reconstructions
-from uad.scoring import RowKeys, ScoreSettings, VolumeToScore, healthy_thresholds, score_cohort
+from uad.scoring import HealthyThresholds, RowKeys, ScoreSettings, VolumeToScore, healthy_thresholds, score_cohort
 from uad.store import Store
 
 ENSEMBLE = "ens"
@@ -48,6 +48,7 @@ class ArmScorer:
         self.inference = InferenceSettings.model_validate(settings["inference"])
         self.cache = Reconstructions(arrays)
         self.progress = progress
+        self._healthy_thresholds: dict[str, HealthyThresholds] = {}
         self._members: dict[tuple[str, str], list[str]] = {}
         self.thresholds: dict[str, dict[str, float]] = {}
         method_class = load_method(settings["method"])
@@ -80,17 +81,13 @@ class ArmScorer:
         rows: list[dict[str, Any]] = []
         examples: dict[str, np.ndarray] = {}
         example = self._example_subject(cohort)
-        healthy_cohort = self.settings["train_cohort"]
         for reading in self.readings:
-            healthy = None
-            if healthy_cohort in self.settings["cohorts"]:
-                healthy = healthy_thresholds(partial(self._volumes, healthy_cohort, reading), self.score_settings)
             scores = score_cohort(
                 partial(self._volumes, cohort, reading),
                 RowKeys(self.settings["arm"], self.settings["method"], self.settings["modality"], self.fold, cohort,
                         reading),
                 self.score_settings,
-                healthy,
+                self._healthy(reading),
                 self.backbone,
                 pictures=[example],
             )  # fmt: skip
@@ -100,6 +97,16 @@ class ArmScorer:
                 prediction = scores.predictions.get(("full", example))
                 examples = self._example(cohort, example, reading, prediction)
         return rows, examples
+
+    def _healthy(self, reading: str) -> HealthyThresholds | None:
+        """Thresholds of the healthy training cohort; the same for every cohort, so found once per reading."""
+        cohort = self.settings["train_cohort"]
+        if cohort not in self.settings["cohorts"]:
+            return None
+        if reading not in self._healthy_thresholds:
+            volumes = partial(self._volumes, cohort, reading)
+            self._healthy_thresholds[reading] = healthy_thresholds(volumes, self.score_settings)
+        return self._healthy_thresholds[reading]
 
     def _store(self, cohort: str) -> Store:
         return Store.open(self.results / "store" / f"{cohort}_{self.settings['modality']}")

@@ -20,7 +20,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from uad.augmentation import Parameters, augment, draw_parameters, draw_plain
+from uad.augmentation import draw_augmented, draw_plain
 from uad.config.model import TrainSettings
 from uad.errors import InputError
 from uad.files import atomic_path
@@ -83,13 +83,10 @@ class SliceSource:
         if not self.settings.augment:
             return draw_plain(self.images, *positions)
         chance = self.settings.augmentation
-        drawn = draw_parameters(
-            len(rows), generator,
+        return draw_augmented(
+            self.images, *positions, generator, self.spacing_mm, chunk=self.chunk,
             p_gamma=chance.gamma, p_bias=chance.bias_field, p_blur=chance.blur, p_ghosting=chance.ghosting,
         )  # fmt: skip
-        # one draw for all slices of a volume, since the augmentation is that of the whole volume
-        parameters = Parameters(*(values.repeat_interleave(self.chunk, dim=0) for values in drawn))
-        return augment(self.images, *positions, parameters, self.spacing_mm)
 
     def _consecutive(self, rows: torch.Tensor, starts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Row and slice of each image where `chunk` slices begin at each start: both [V] -> both [V * chunk]."""

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uad.diffusion.process import predict_x0, q_sample, to_signed, to_unit
+from uad.diffusion.process import noised_to, predict_x0, q_sample, to_signed, to_unit
 from uad.diffusion.schedule import Schedule
 from uad.diffusion.simplex import NoiseOptions, noise_like
 
@@ -60,11 +60,7 @@ def reconstruct_patched(
     overlap. The noise field is the same for all boxes. Returns float32 of x0's shape, in [0, 1] space but not
     clamped. The boxes take turns, so that a volume needs no more memory than one forward pass.
     """
-    if not 1 <= t_test <= schedule.steps:
-        raise ValueError(f"t_test is {t_test}, it must be in 1..{schedule.steps}")
-    x0 = to_signed(x0)
-    t = torch.full((len(x0),), t_test - 1, device=x0.device)
-    noised = q_sample(x0, t, noise_like(x0, generator, **noise._asdict()), schedule)
+    x0, noised, t = noised_to(x0, t_test, generator, schedule, noise)
     stitched = x0
     for box in boxes.to(x0.device):
         output = predict_x0(network, torch.where(box, noised, x0), t, objective=objective)

@@ -61,6 +61,17 @@ def training_loss(
     return F.l1_loss(predict_x0(network, x_t, t, condition, objective), x0)
 
 
+def noised_to(
+    x0: Tensor, t_test: int, generator: torch.Generator, schedule: Schedule, noise: NoiseOptions
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Slices [B, 1, H, W] in [0, 1] noised to level `t_test` in 1..T: x0 and x_t in [-1, 1], and t [B] (D15)."""
+    if not 1 <= t_test <= schedule.steps:
+        raise ValueError(f"t_test is {t_test}, it must be in 1..{schedule.steps}")
+    x0 = to_signed(x0)
+    t = torch.full((len(x0),), t_test - 1, device=x0.device)
+    return x0, q_sample(x0, t, noise_like(x0, generator, **noise._asdict()), schedule), t
+
+
 @torch.no_grad()
 def reconstruct(
     network: nn.Module,
@@ -77,9 +88,5 @@ def reconstruct(
     x0: slices of one volume, [B, 1, H, W] in [0, 1]. Returns float32 of the same shape, in [0, 1] space but
     not clamped. Put the network in eval mode first.
     """
-    if not 1 <= t_test <= schedule.steps:
-        raise ValueError(f"t_test is {t_test}, it must be in 1..{schedule.steps}")
-    x0 = to_signed(x0)
-    t = torch.full((len(x0),), t_test - 1, device=x0.device)
-    x_t = q_sample(x0, t, noise_like(x0, generator, **noise._asdict()), schedule)
+    _, x_t, t = noised_to(x0, t_test, generator, schedule, noise)
     return to_unit(predict_x0(network, x_t, t, condition, objective))

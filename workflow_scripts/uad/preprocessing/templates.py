@@ -13,6 +13,12 @@ _SRI24_HINT = (
 )
 
 
+def placed_sri24(data_dir: str | Path) -> Path | None:
+    """The SRI24 template that lies in `<data_dir>/sri24`, if any."""
+    files = (Path(data_dir) / "sri24" / name for name in _SRI24_NAMES)
+    return next((file for file in files if file.exists()), None)
+
+
 def find_atlas(image: str, data_dir: str | Path) -> Path:
     """The template behind `preprocess.atlas.image`: `sri24`, `mni152` or the path of a NIfTI file.
 
@@ -24,11 +30,10 @@ def find_atlas(image: str, data_dir: str | Path) -> Path:
 
         return Path(nilearn.__file__).parent / "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
     if image == "sri24":
-        folder = Path(data_dir) / "sri24"
-        found = [folder / name for name in _SRI24_NAMES if (folder / name).exists()]
-        if not found:
-            raise InputError(f"{folder}: no SRI24 template here; {_SRI24_HINT}")
-        return found[0]
+        found = placed_sri24(data_dir)
+        if found is None:
+            raise InputError(f"{Path(data_dir) / 'sri24'}: no SRI24 template here; {_SRI24_HINT}")
+        return found
     if not Path(image).exists():
         raise InputError(f"{image}: this atlas does not exist; correct preprocess.atlas.image")
     return Path(image)

@@ -12,6 +12,10 @@ demo: .venv/installed
 	@python workflow_scripts/banner.py --results results/demo --report results/demo/report.zip
 
 test: .venv/installed
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromedriver >/dev/null; then \
+	  echo "Installing Chromium for the tests of the report ..."; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver; } >/dev/null 2>&1 \
+	    || echo "Chromium could not be installed: its tests will be skipped"; fi
 	pytest -q
 
 lint: .venv/installed

@@ -17,7 +17,9 @@ include: "rules/preprocess.smk"
 include: "rules/train.smk"
 include: "rules/reconstruct.smk"
 include: "rules/score.smk"
+include: "rules/experiments.smk"
 include: "rules/report.smk"
+include: "rules/html_report.smk"
 
 
 for baseline in sorted(Path(workflow.basedir).glob("rules/baselines/*.smk")):
@@ -40,6 +42,8 @@ onstart:
 
 
 onsuccess:
+    if not CONFIG.execution.keep_reconstructions:
+        drop_reconstructions()
     print(success_banner(), file=sys.stderr)
 
 

@@ -2,11 +2,19 @@
 #
 # A settings file holds the slice of the resolved configuration that one job reads (uad/recipe.py).  Its name
 # carries a hash of its content and is passed as a parameter, so Snakemake reruns exactly what a change concerns.
+import shutil
+
 import yaml
 from snakemake.exceptions import WorkflowError
 
 from uad.cohorts import ADAPTERS
-from uad.config import arm_settings, build_method, in_order_of, resolve
+from uad.config import (
+    arm_settings,
+    build_method,
+    in_order_of,
+    pretraining_settings,
+    resolve,
+)
 from uad.errors import InputError
 from uad.preprocessing.templates import placed_sri24
 from uad.recipe import module_version, write_settings
@@ -140,10 +148,18 @@ def arm_rows():
     ]
 
 
+def model_of(arm, wildcards):
+    return f"{RESULTS}/models/{arm}/{wildcards.modality}/fold{wildcards.fold}/model.safetensors"
+
+
 def trained_model(wildcards):
-    if not METHODS[wildcards.arm].trains:
+    return model_of(wildcards.arm, wildcards) if METHODS[wildcards.arm].trains else []
+
+
+def pretrained_model(wildcards):
+    if METHODS[wildcards.arm].pretraining() is None:
         return []
-    return f"{RESULTS}/models/{wildcards.arm}/{wildcards.modality}/fold{wildcards.fold}/model.safetensors"
+    return f"{RESULTS}/pretrained/{wildcards.arm}/{wildcards.modality}/fold{wildcards.fold}/model.safetensors"
 
 
 def other_inputs(wildcards):
@@ -175,6 +191,46 @@ def backbone_file():
     return weights if weights and Path(weights).exists() else []
 
 
+def learning_curves():
+    """Logs of all trainings, pre-training included."""
+    return [
+        f"{RESULTS}/{stage}/{arm}/{modality}/fold{fold}/log.csv"
+        for arm, method in METHODS.items()
+        for stage, made in (
+            ("pretrained", method.pretraining()),
+            ("models", method.trains),
+        )
+        if made
+        for modality in MODALITIES
+        for fold in folds_of(arm)
+    ]
+
+
+def experiment_arms():
+    """The first conditioned arm and the first of its unconditioned counterpart; empty where the run lacks one."""
+    first = {arm.method: name for name, arm in reversed(CONFIG.arms.items())}
+    if not {"cddpm", "ddpm"} <= set(first):
+        return {}
+    return {"conditioned": first["cddpm"], "unconditioned": first["ddpm"]}
+
+
+EXPERIMENT_ARMS = experiment_arms()
+EXPERIMENT_MODALITY = "t2" if "t2" in MODALITIES else MODALITIES[0]  # paper: T2
+
+
+def experiment_cohorts(modality):
+    """The healthy cohort and the first pathological one."""
+    others = [name for name in cohorts_with(modality) if name != CONFIG.train_cohort]
+    return [CONFIG.train_cohort, *others[:1]]
+
+
+def experiments():
+    """One fold, as the paper shows; more folds would give the KLD a spread."""
+    if not EXPERIMENT_ARMS:
+        return []
+    return [f"{RESULTS}/experiments/{EXPERIMENT_MODALITY}/fold0.npz"]
+
+
 def places(healthy):
     """(cohort, modality) pairs of the healthy, or of the pathological cohorts, T2 first as in the paper."""
     return [
@@ -193,10 +249,35 @@ def figure_stems():
     noise_levels = (
         ["fig5"] if any(m.reads_noise_levels for m in METHODS.values()) else []
     )
-    return [*examples, *noise_levels, "overview"]
+    curves = (
+        [f"curves-{modality}" for modality in MODALITIES] if learning_curves() else []
+    )
+    contrast = ["fig2", "fig3"] if EXPERIMENT_ARMS else []
+    return ["fig1", *contrast, *examples, *noise_levels, "fig6", "overview", *curves]
 
 
-def report_settings(stage):
+def table_numbers():
+    """Table 4 needs rows that the score stage makes only when it is asked to."""
+    return [1, 2, 3, 4] if CONFIG.tables.ablation else [1, 2, 3]
+
+
+def table_files(*extensions):
+    return expand(
+        f"{RESULTS}/tables/table{{n}}.{{ext}}", n=table_numbers(), ext=extensions
+    )
+
+
+def thresh_scores():
+    """Metrics of the arms that stand for the paper's row Thresh, which trains nothing."""
+    return [
+        f"{RESULTS}/metrics/{name}/{modality}/fold0.parquet"
+        for name, arm in CONFIG.arms.items()
+        for modality in MODALITIES
+        if arm.paper and arm.paper.model == "Thresh"
+    ]
+
+
+def report_settings(stage, **more):
     return settings_file(
         stage,
         CONFIG.run,
@@ -210,17 +291,27 @@ def report_settings(stage):
         single=CONFIG.inference.single,
         tables=section("tables"),
         seed=CONFIG.seed,
+        **more,
     )
 
 
 def final_results():
-    tables = expand(
-        f"{RESULTS}/tables/table{{n}}.{{ext}}",
-        n=[2, 3],
-        ext=["csv", "md", "tex", "html"],
-    )
+    tables = [
+        *table_files("csv", "md", "tex", "html"),
+        f"{RESULTS}/reproduction.md",
+    ]
     figures = expand(f"{RESULTS}/figures/{{stem}}.png", stem=figure_stems())
-    return [*tables, *figures, f"{RESULTS}/check.txt"]
+    return [*tables, *figures, f"{RESULTS}/check.txt", f"{RESULTS}/report/index.html"]
+
+
+def drop_reconstructions():
+    """Frees their disk space once everything is made; a changed score recipe makes them again."""
+    shutil.rmtree(f"{RESULTS}/reconstructions", ignore_errors=True)
+
+
+WITHOUT_EXPERIMENTS = (
+    "  left out figures 2 and 3: they need an arm of method cddpm and one of ddpm\n"
+)
 
 
 def start_banner():
@@ -230,6 +321,7 @@ def start_banner():
     return (
         f"\nuadbench run '{CONFIG.run}', protocol '{CONFIG.protocol}', {CONFIG.folds} fold(s)\n"
         f"  arms     {arms}\n  cohorts  {cohorts}\n  results  {RESULTS}/\n"
+        + ("" if EXPERIMENT_ARMS else WITHOUT_EXPERIMENTS)
     )
 
 
@@ -237,6 +329,7 @@ def success_banner():
     return (
         f"\nuadbench run '{CONFIG.run}' is complete\n"
         f"  table    {RESULTS}/tables/table3.md  (long form: table3.csv; reconstruction quality: table2.md)\n"
+        f"  report   {RESULTS}/report/index.html (opens from disk)\n"
         f"  pictures {RESULTS}/figures/\n"
         f"  logs     {RESULTS}/logs/<rule>/, benchmarks {RESULTS}/benchmarks/\n"
     )

@@ -21,6 +21,8 @@ rule reconstruct:
         gpu=lambda wc: int(METHODS[wc.arm].trains),
         mem_mb=16000,
         runtime=lambda wc, attempt: 120 * attempt,
+        # a resource, since another number changes no result and should rerun nothing
+        slices_per_pass=CONFIG.execution.slices_per_pass or 0,
     params:
         settings=lambda wc: settings_file(
             "reconstruct",
@@ -38,4 +40,5 @@ rule reconstruct:
         results=lambda wc: RESULTS,
     shell:
         "python workflow_scripts/reconstruct.py --settings {params.settings} --results {params.results}"
-        " --fold {wildcards.fold} --threads {threads} {params.model} --table {output.table} 2>&1 | tee {log}"
+        " --fold {wildcards.fold} --threads {threads} {params.model}"
+        " --slices-per-pass {resources.slices_per_pass} --table {output.table} 2>&1 | tee {log}"

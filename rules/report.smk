@@ -4,11 +4,16 @@
 rule tables:
     input:
         scores=scores(),
+        splits=expand(f"{RESULTS}/splits/{{cohort}}.tsv", cohort=COHORTS),
+        stores=[
+            f"{RESULTS}/store/{cohort}_{modality}.tsv"
+            for cohort, modality in [*places(True), *places(False)]
+        ],
     output:
-        table2=expand(f"{RESULTS}/tables/table2.{{ext}}", ext=["csv", "md", "tex"]),
-        table3=expand(f"{RESULTS}/tables/table3.{{ext}}", ext=["csv", "md", "tex"]),
+        csv=table_files("csv"),
+        text=table_files("md", "tex"),
         html=report(
-            expand(f"{RESULTS}/tables/table{{n}}.html", n=[2, 3]),
+            table_files("html"),
             caption="report/table.rst",
             category="Tables",
         ),
@@ -23,16 +28,59 @@ rule tables:
         runtime=60,
     params:
         settings=report_settings("tables"),
+        results=lambda wc: RESULTS,
         folder=lambda wc: f"{RESULTS}/tables",
     shell:
-        "python workflow_scripts/make_tables.py --settings {params.settings} --folder {params.folder}"
-        " --scores {input.scores} 2>&1 | tee {log}"
+        "python workflow_scripts/make_tables.py --settings {params.settings} --results {params.results}"
+        " --folder {params.folder} --scores {input.scores} 2>&1 | tee {log}"
+
+
+rule reproduction:
+    input:
+        tables=rules.tables.output.csv,
+    output:
+        f"{RESULTS}/reproduction.md",
+    log:
+        f"{RESULTS}/logs/reproduction.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/reproduction.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        settings=report_settings(
+            "reproduction", config=without(CONFIG.model_dump(mode="json"), "execution")
+        ),
+    shell:
+        "python workflow_scripts/make_reproduction.py --settings {params.settings} --tables {input.tables}"
+        " --output {output} 2>&1 | tee {log}"
+
+
+# No output and no benchmark, which counts as one: so it prints every time it is asked for.  Needs no trained arm.
+rule parity:
+    input:
+        scores=thresh_scores(),
+    log:
+        f"{RESULTS}/logs/parity.log",
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        settings=report_settings("parity"),
+    shell:
+        "python workflow_scripts/parity.py --settings {params.settings} --scores {input.scores} 2>&1 | tee {log}"
 
 
 rule figures:
     input:
         scores=scores(),
         examples=examples(),
+        curves=learning_curves(),
+        experiments=experiments(),
     output:
         png=report(
             expand(f"{RESULTS}/figures/{{stem}}.png", stem=figure_stems()),
@@ -50,12 +98,20 @@ rule figures:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=report_settings("figures"),
+        settings=report_settings(
+            "figures",
+            experiment_arms=EXPERIMENT_ARMS,
+            experiment_places=[
+                [cohort, EXPERIMENT_MODALITY]
+                for cohort in experiment_cohorts(EXPERIMENT_MODALITY)
+            ],
+        ),
         examples=lambda wc: f"{RESULTS}/examples",
         folder=lambda wc: f"{RESULTS}/figures",
     shell:
         "python workflow_scripts/make_figures.py --settings {params.settings} --examples {params.examples}"
-        " --folder {params.folder} --scores {input.scores} 2>&1 | tee {log}"
+        " --folder {params.folder} --scores {input.scores} --curves {input.curves}"
+        " --experiments {input.experiments} 2>&1 | tee {log}"
 
 
 rule check:

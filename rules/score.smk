@@ -62,6 +62,7 @@ rule score:
             threshold=section("threshold"),
             perceptual=section("perceptual"),
             seed=CONFIG.seed,
+            ablation=CONFIG.tables.ablation and not METHODS[wc.arm].control,
         ),
         backbone=lambda wc, input: (
             f"--backbone {input.backbone}" if input.backbone else ""

@@ -1,10 +1,50 @@
 # Training: one job per (arm, modality, fold).  Checkpoints sit beside the declared model, so a killed job resumes.
 
 
+rule pretrain:
+    input:
+        store=lambda wc: store_files(CONFIG.train_cohort, wc.modality),
+        splits=f"{RESULTS}/splits/{CONFIG.train_cohort}.tsv",
+    output:
+        model=f"{RESULTS}/pretrained/{{arm}}/{{modality}}/fold{{fold}}/model.safetensors",
+        log=f"{RESULTS}/pretrained/{{arm}}/{{modality}}/fold{{fold}}/log.csv",
+        provenance=f"{RESULTS}/pretrained/{{arm}}/{{modality}}/fold{{fold}}/provenance.json",
+    log:
+        f"{RESULTS}/logs/pretrain/{{arm}}-{{modality}}-fold{{fold}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/pretrain/{{arm}}-{{modality}}-fold{{fold}}.tsv"
+    priority: 6
+    conda:
+        "../envs/train.yaml"
+    threads: CONFIG.execution.train_threads
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=lambda wc, attempt: int(
+            60 * METHODS[wc.arm].pretraining().gpu_hours * attempt
+        ),
+    params:
+        settings=lambda wc: settings_file(
+            "pretrain",
+            f"{wc.arm}-{wc.modality}",
+            **pretraining_settings(CONFIG, wc.arm),
+            method_version=METHODS[wc.arm].pretraining().RECIPE_VERSION,
+            modality=wc.modality,
+            spacing_mm=store_spacing_mm(),
+            seed=CONFIG.seed,
+        ),
+        store=lambda wc: f"{RESULTS}/store/{CONFIG.train_cohort}_{wc.modality}",
+    shell:
+        "python workflow_scripts/train.py --settings {params.settings} --store {params.store}"
+        " --splits {input.splits} --fold {wildcards.fold} --threads {threads} --model {output.model}"
+        " 2>&1 | tee {log}"
+
+
 rule train:
     input:
         store=lambda wc: store_files(CONFIG.train_cohort, wc.modality),
         splits=f"{RESULTS}/splits/{CONFIG.train_cohort}.tsv",
+        pretrained=pretrained_model,
     output:
         model=f"{RESULTS}/models/{{arm}}/{{modality}}/fold{{fold}}/model.safetensors",
         log=f"{RESULTS}/models/{{arm}}/{{modality}}/fold{{fold}}/log.csv",
@@ -32,7 +72,10 @@ rule train:
             seed=CONFIG.seed,
         ),
         store=lambda wc: f"{RESULTS}/store/{CONFIG.train_cohort}_{wc.modality}",
+        start_from=lambda wc, input: (
+            f"--start-from {input.pretrained}" if input.pretrained else ""
+        ),
     shell:
         "python workflow_scripts/train.py --settings {params.settings} --store {params.store}"
         " --splits {input.splits} --fold {wildcards.fold} --threads {threads} --model {output.model}"
-        " 2>&1 | tee {log}"
+        " {params.start_from} 2>&1 | tee {log}"

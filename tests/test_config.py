@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from uad.config import arm_settings, in_order_of, load, resolve
+from uad.config import arm_settings, in_order_of, load, pretraining_settings, resolve
 from uad.config.load import merge
 from uad.config.model import Config
 from uad.config.protocols import CHOICES, FIXED, protocol_values
@@ -52,6 +52,7 @@ def test_the_shipped_files_are_valid_and_ask_for_the_paper():
         ({"folds": 0}, "folds: Input should be greater than 0 (got 0)"),
         ({"train": {"learning_rate": "fast"}}, "train.learning_rate: Input should be a valid number"),
         ({"cohorts": {"Ixi 2": {}}}, "cohorts.Ixi 2"),
+        ({"arms": {"svae": {"params": {"chunk": 12}}}}, "params.chunk: 12 does not divide train.batch_size, 32"),
     ],
 )  # fmt: skip
 def test_a_mistake_gets_one_line(overlay, message):
@@ -95,6 +96,21 @@ def test_protocols_set_their_column_and_named_keys_win():
     assert arm_settings(authors, "ddpm")["train"]["precision"] == "32-true"
     assert resolved(protocol="authors", diffusion={"condition": {"dim": 64}}).diffusion.condition.dim == 64
     assert resolved(protocol="paper").postprocess.component_max_size == 6  # "< 7"
+
+
+def test_a_key_of_train_is_meant_for_all_arms():
+    # paper_spec 17, D2: 1200 epochs of 11 or 12 steps for cDDPM and SparK in the code
+    steps = {
+        p: arm_settings(resolved(protocol=p), "cddpm")["train"]["max_steps"] for p in ("paper", "authors", "clean")
+    }
+    assert steps == {"paper": 1600 * 11, "authors": 1200 * 12, "clean": 1200 * 11}
+    pretraining = pretraining_settings(resolved(), "cddpm-ssl")["train"]
+    assert pretraining["max_steps"] == 1200 * 11 and not pretraining["augment"]
+    shorter = resolved(train={"max_steps": 5})
+    assert all(arm_settings(shorter, arm)["train"]["max_steps"] == 5 for arm in ("ddpm", "cddpm"))
+    assert pretraining_settings(shorter, "cddpm-ssl")["train"]["max_steps"] == 5
+    both = resolved(train={"max_steps": 5}, train_by_method={"spark": {"max_steps": 3}})
+    assert pretraining_settings(both, "cddpm-ssl")["train"]["max_steps"] == 3
 
 
 def test_every_d_number_of_the_paper_is_covered():

@@ -73,7 +73,8 @@ class Bench:
         return done.returncode, done.stdout + done.stderr
 
     def rows(self, arm):
-        return pd.read_parquet(self.results / "metrics" / arm / "t2" / "fold0.parquet")
+        rows = pd.read_parquet(self.results / "metrics" / arm / "t2" / "fold0.parquet")
+        return rows[rows["variant"] == "full"].reset_index(drop=True)
 
 
 def made_up_scan(seed, lesion_edge=0):
@@ -202,12 +203,17 @@ def test_ready_scans_are_only_cropped(doors):
 
 def test_the_controls_and_the_tables(doors):
     tables = doors.results / "tables"
-    for name in ("table2", "table3"):
+    for name in ("table1", "table2", "table3", "table4"):
         assert all((tables / f"{name}.{kind}").stat().st_size for kind in ("csv", "md", "tex", "html"))
     table = pd.read_csv(tables / "table3.csv").query("cohort == 'mine'").set_index(["arm", "metric"])["mean"]
     assert table["oracle", "dice"] == 100 and table["oracle", "auprc"] == 100
     assert table["copy", "dice"] == 0
     assert 0 < table["chance", "auprc"] < table["theirs", "auprc"] < 100
+    ablated = pd.read_csv(tables / "table4.csv")
+    assert ablated.groupby("arm", sort=False)["removed"].agg(list).to_dict() == {
+        arm: ["CC", "MF", "BE"] for arm in ("thresh", "theirs")
+    }
+    assert set(ablated["status"]) == {"ok"} and (doors.results / "reproduction.md").stat().st_size
     figures = doors.results / "figures"
     assert {path.stem for path in figures.glob("*.png")} == {"fig4-healthy-t2", "fig4-mine-t2", "overview"}
     assert "oracle: Dice and AUPRC are 1" in (doors.results / "check.txt").read_text()

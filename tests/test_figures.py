@@ -12,7 +12,7 @@ from matplotlib.container import BarContainer
 from matplotlib.text import Text
 
 from uad.errors import InputError
-from uad.reporting import figures, overview, panels, style
+from uad.reporting import architecture, figures, overview, panels, residuals, style
 
 PLACES = [("brats21", "t2"), ("wmh", "t1")]
 
@@ -208,3 +208,40 @@ def test_truth_names_excluded_voxels():
     figure = panels.examples_figure(panels.slice_examples({"ae": example}), ARMS, ["ae"], "t")
     assert figure.axes[4].get_title() == "truth\n(grey: excluded)"
     assert_nothing_cut(figure)
+
+
+def residual_example(shift=0):
+    """A volume of 24 slices: a large lesion in slice 6, a small one in 7, and one in between in 18."""
+    image, label = np.full((24, 20, 16), 0.5, np.float32), np.zeros((24, 20, 16), np.uint8)
+    image[:, :3] = 0
+    for z, size in ((6, 5), (7, 2), (18, 3)):
+        label[z, 8 : 8 + size, 6 : 6 + size] = 1
+    values = (label + 0.1 * shift).astype(np.float32)
+    return {"image": image, "label": label, "map": values, "reconstruction": image, "prediction": label, "subject": "s"}
+
+
+def test_residual_figure_shows_two_slices_apart_of_each_cohort(tmp_path):
+    example = residual_example()
+    assert residuals.two_slices(example["label"], example["image"]) == (6, 18)
+    names = [arm("ae", label="AE"), arm("x", label="a label that is rather long")]
+    examples = {place: {"ae": residual_example()} for place in PLACES}
+    figure = residuals.residuals_figure(examples, names, ["ae", "x"], {place: place[0] for place in PLACES})
+    assert_nothing_cut(figure)
+    grid = np.array(figure.axes).reshape(4, 4)
+    drawn = grid[1, 1].images[0].get_array()
+    assert drawn.sum() == 9 and grid[0, 1].images[0].get_array().sum() == 25  # 3 x 3 and 5 x 5 voxels of lesion
+    assert texts_of(figure).count("missing") == 4
+
+
+def test_a_flat_volume_has_no_two_slices():
+    with pytest.raises(InputError, match="3 slices is too flat"):
+        residuals.two_slices(np.zeros((3, 4, 4)), np.ones((3, 4, 4)))
+
+
+def test_the_drawing_of_the_method_has_no_text_on_text():
+    figure = architecture.architecture_figure()
+    assert_nothing_cut(figure)
+    texts = [text for text in figure.findobj(Text) if text.get_text().strip()]
+    boxes = [text.get_window_extent() for text in texts]
+    assert len(boxes) > 8
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])

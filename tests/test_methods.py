@@ -18,7 +18,12 @@ TINY = {
 }
 
 # keys without a default, and sizes that fit the tests' volume, by method
-NEEDED = {"maps": {"folder": "{cohort}"}, "dae": {"width": 8, "depth": 3}, "svae": {"chunk": SHAPE[0]}}
+NEEDED = {
+    "maps": {"folder": "{cohort}"},
+    "dae": {"width": 8, "depth": 3},
+    "svae": {"chunk": SHAPE[0]},
+    "fanogan": {"width": 4, "blocks": 2, "z_dim": 16},
+}
 
 
 def built(name):
@@ -71,34 +76,73 @@ def test_output_is_finite_of_the_right_shape_and_repeatable(method, tmp_path):
     assert np.array_equal(first, second)
 
 
+def trained(method, network, images, steps, learning_rate, seed=5):
+    """Losses of the first and last step of every part, each trained in turn on one batch."""
+    losses = {}
+    for part in method.parts or ("",):
+        weights = getattr(network, part).parameters() if part else network.parameters()
+        optimizer = method.optimizer(weights, learning_rate, part)
+        for _ in range(steps):
+            generator = torch.Generator(images.device).manual_seed(seed)
+            loss = (
+                method.part_loss(part, network, images, generator) if part else method.loss(network, images, generator)
+            )
+            network.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.setdefault(part, []).append(loss.item())
+            assert all(torch.isfinite(term).all() and not term.requires_grad for term in method.terms.values())
+    return losses
+
+
 def test_two_training_steps_lower_the_loss_of_one_batch(method):
     if not method.trains:
         pytest.skip("nothing to train")
-    network = network_of(method).train()
     images = torch.from_numpy(scan().image)[:, None]
-    optimiser = torch.optim.Adam(network.parameters(), 1e-3)
-    losses = []
-    for _ in range(3):
-        loss = method.loss(network, images, torch.Generator().manual_seed(5))
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0]
+    losses = trained(method, network_of(method).train(), images, steps=3, learning_rate=1e-3)
+    for part, values in losses.items():
+        assert values[-1] < values[0], part
 
 
 def test_every_weight_is_trained(method):
     if not method.trains:
         pytest.skip("nothing to train")
     network = network_of(method).train()
-    images = torch.from_numpy(scan().image)[:, None]
-    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
-    for step in range(4):  # zero-initialised layers let gradients through only after they have moved
-        optimiser.zero_grad()
-        method.loss(network, images, torch.Generator().manual_seed(step)).backward()
-        optimiser.step()
-    idle = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    moved = network_of(method).state_dict()
+    # zero-initialised layers let gradients through only after they have moved
+    trained(method, network, torch.from_numpy(scan().image)[:, None], steps=4, learning_rate=1e-2)
+    idle = [name for name, weight in network.named_parameters() if torch.equal(weight, moved[name])]
     assert not idle
+
+
+def test_parts_take_turns_over_the_whole_training(method):
+    if not method.parts:
+        pytest.skip("trains as a whole")
+    turns = [method.part_of_step(step, 100) for step in range(100)]
+    assert set(turns) == set(method.parts)
+    assert 0 <= method.judged_from(100) < 100
+
+
+def test_output_does_not_depend_on_the_slices_per_pass(method):
+    if method.gives == "map":
+        pytest.skip("draws a map of its own")
+    network, images = network_of(method), torch.from_numpy(scan().image)[:, None]
+    if network:
+        for weight in network.parameters():  # zero-initialised layers would hide a difference
+            torch.nn.init.normal_(weight, std=0.1)
+    whole = output_of(method, network, images)
+    method.slices_per_pass = 3
+    assert torch.allclose(output_of(method, network, images), whole, rtol=1e-4, atol=1e-5 * whole.abs().max())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_cpu_and_gpu_agree(method):
+    if not method.trains:
+        pytest.skip("no network")
+    network, images = network_of(method), torch.from_numpy(scan().image)[:, None]
+    cpu = output_of(method, network, images)
+    gpu = output_of(type(method)(method.params), network.cuda(), images.cuda()).cpu()
+    assert torch.allclose(cpu, gpu, rtol=1e-4, atol=1e-4 * cpu.abs().max())
 
 
 def test_model_files_round_trip(method, tmp_path):
@@ -108,12 +152,14 @@ def test_model_files_round_trip(method, tmp_path):
     from uad.weights import load_model, save_model
 
     network, images = network_of(method), torch.from_numpy(scan().image)[:, None]
-    save_model(network, tmp_path / "model.safetensors", {})
-    again = load_model(network_of(method, seed=9), tmp_path / "model.safetensors")
+    save_model(network, tmp_path / "model.safetensors", {"method": "this"})
+    again = load_model(network_of(method, seed=9), tmp_path / "model.safetensors", {"method": "this"})
     assert torch.equal(output_of(method, network, images), output_of(method, again, images))
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes()[:-100])
     with pytest.raises(InputError, match="not a model of this arm"):
-        load_model(network_of(method), tmp_path / "cut.safetensors")
+        load_model(network_of(method), tmp_path / "cut.safetensors", {})
+    with pytest.raises(InputError, match="trained with method this, the arm has other"):
+        load_model(network_of(method), tmp_path / "model.safetensors", {"method": "other"})
 
 
 def test_settings_are_plain_and_refuse_unknown_keys(method):
@@ -133,6 +179,10 @@ def test_thresh_is_the_image_inside_the_brain():
     assert np.array_equal(plain, volume.image)
     inverted = thresh(thresh.Params(invert=True)).anomaly_map(volume, np.random.default_rng(0))
     assert np.allclose(inverted[volume.mask], 1 - volume.image[volume.mask])
+    automatic = thresh(thresh.Params(invert="auto"))
+    for modality, expected in (("t1", inverted), ("t2", volume.image)):
+        automatic.enter("wmh", modality, 0)
+        assert np.array_equal(automatic.anomaly_map(volume, np.random.default_rng(0)), expected)
 
 
 def test_histogram_equalisation_keeps_the_ranking():

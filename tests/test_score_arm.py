@@ -209,6 +209,32 @@ def test_a_healthy_cohort_has_no_detection_scores(results):
     assert examples["ixi/prediction"].size == 0
 
 
+# --- ablations ------------------------------------------------------------------------------------
+
+
+def test_table4_reading_is_scored_with_each_step_left_out(results):
+    settings = settings_of("ddpm", DIFFUSION, ablation=True)
+    _, rows, examples = score(results, settings)
+    _, before, _ = score(results, settings_of("ddpm", DIFFUSION))
+    found = rows.groupby(["t_test", "variant"]).size().to_dict()
+    full = dict.fromkeys([("250", "full"), ("500", "full"), ("750", "full"), ("ens", "full")], 5)
+    assert found == full | dict.fromkeys([("ens", "no_cc"), ("ens", "no_median"), ("ens", "no_erosion")], 5)
+    pd.testing.assert_frame_equal(
+        rows[rows["variant"] == "full"].reset_index(drop=True), before, check_dtype=False
+    )  # `voxels` is a float beside rows that have none
+    assert examples["mslub/prediction"].size
+    scorer, healthy, _ = score(results, settings, "ixi")
+    assert set(healthy["variant"]) == {"full"}
+    assert set(scorer.thresholds["ixi ens"]) == {"full"}
+
+
+@pytest.mark.parametrize(("arm", "variants"), [("copy", 4), ("oracle", 1)])
+def test_arms_that_skip_post_processing_have_nothing_to_leave_out(results, arm, variants):
+    _, rows, _ = score(results, settings_of(arm, ablation=True))
+    assert rows["variant"].nunique() == variants
+    assert set(rows.columns) == documented_columns()
+
+
 # --- thresholds -----------------------------------------------------------------------------------
 
 

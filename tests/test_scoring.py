@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score, f1_score
 
 from uad.errors import InputError
 from uad.postprocessing import PostProcessing
-from uad.scoring import RowKeys, ScoreSettings, VolumeToScore, healthy_thresholds, score_cohort
+from uad.scoring import RowKeys, ScoreSettings, VolumeToScore, ablations_of, healthy_thresholds, score_cohort
 
 SHAPE = (16, 40, 50)  # two iterations of erosion
 KEYS = RowKeys(arm="ae-small", method="ae", modality="t2", fold=1, cohort="brats21", t_test="500")
@@ -221,6 +221,54 @@ def test_component_variant_differs_in_dice_only(cohort):
     full, bare = (scores.rows[start::2] for start in (0, 1))
     assert [row["auprc"] for row in full] == [row["auprc"] for row in bare]
     assert all(one["dice"] != two["dice"] for one, two in zip(full, bare, strict=True))
+
+
+# --- ablations ------------------------------------------------------------------------------------
+
+
+def test_an_ablation_leaves_out_one_step_and_keeps_the_others():
+    full = PostProcessing(order=("median", "erode"), median_size=3, erosion=2, component_max_size=5)
+    assert ablations_of(full) == {
+        "no_cc": PostProcessing(("median", "erode"), 3, 2, 0),
+        "no_median": PostProcessing(("erode",), 3, 2, 5),
+        "no_erosion": PostProcessing(("median",), 3, 2, 5),
+    }
+
+
+def test_ablations_are_scored_by_dice_with_their_own_threshold(cohort):
+    """The same rows as if each ablation were the only post-processing, without its other scores."""
+    alone = {
+        name: _score(cohort, replace(SETTINGS, variants={name: post}))
+        for name, post in ablations_of(PostProcessing()).items()
+    }
+    before = _score(cohort)
+    scores = _score(cohort, replace(SETTINGS, ablations=ablations_of(PostProcessing())))
+    assert set(scores.thresholds) == {"full", "no_cc", "no_median", "no_erosion"}
+    assert scores.thresholds["no_cc"] == scores.thresholds["full"] != scores.thresholds["no_median"]
+    asked = ("subject", "split", "dice", "threshold", "lesion_ml")
+    for name, other in alone.items():
+        rows = [row for row in scores.rows if row["variant"] == name]
+        assert [[row[key] for key in asked] for row in rows] == [[row[key] for key in asked] for row in other.rows]
+        assert all(set(row) == COLUMNS for row in rows)
+        assert np.isnan([row[key] for row in rows for key in ("auprc", "prevalence", "ssim", "dice_fpr05")]).all()
+    full = [row for row in scores.rows if row["variant"] == "full"]
+    np.testing.assert_equal(full, before.rows)
+
+
+def test_ablations_read_the_network_of_the_perceptual_distance_once_per_volume(cohort):
+    class Counted(torch.nn.Module):
+        name, calls = "counted", 0
+
+        def forward(self, x):
+            type(self).calls += 1
+            return torch.cat([x, torch.ones_like(x)], dim=1)
+
+    volumes = {"val": [], "test": cohort["test"][:1]}
+    _score(volumes, backbone=Counted())
+    once = Counted.calls
+    scores = _score(volumes, replace(SETTINGS, ablations=ablations_of(PostProcessing())), backbone=Counted())
+    assert Counted.calls == 2 * once > 0
+    assert np.isnan([row["dice"] for row in scores.rows]).all()  # no lesion in val, hence no threshold
 
 
 def test_predictions_are_returned_for_pictures(cohort):

@@ -7,7 +7,7 @@ import torch
 from uad.config.model import TrainSettings
 from uad.errors import InputError
 from uad.methods import load_method
-from uad.training import SliceSource, train_arm
+from uad.training import SliceSource, train_arm, write_curve
 
 VOLUMES = np.random.default_rng(0).random((10, 6, 16, 16)).astype(np.float32)
 
@@ -66,17 +66,21 @@ class _Killed(Exception):
     pass
 
 
-def trained(folder, stop_at=None):
-    """Train the smallest conditioned arm; `stop_at` kills the run at that validation."""
-    method = load_method("cddpm")
-    tiny = method(
-        method.Params(
-            unet={"base": 8, "multipliers": [1], "blocks": 1, "attention_heads": 1, "head_channels": 8},
-            encoder={"depth": 10, "width": 8, "drop_path": 0.2},
-            condition={"dim": 8},
-            noise={"octaves": 2, "wavelength": 8},
-        )
-    )
+TINY = {
+    "cddpm": {
+        "unet": {"base": 8, "multipliers": [1], "blocks": 1, "attention_heads": 1, "head_channels": 8},
+        "encoder": {"depth": 10, "width": 8, "drop_path": 0.2},
+        "condition": {"dim": 8},
+        "noise": {"octaves": 2, "wavelength": 8},
+    },
+    "fanogan": {"width": 4, "blocks": 2, "z_dim": 4, "n_critic": 2, "gan_share": 0.5},
+}
+
+
+def trained(name, folder, stop_at=None, **options):
+    """Train the smallest form of an arm; `stop_at` kills the run at that validation."""
+    method = load_method(name)
+    tiny = method(method.Params(**TINY[name]))
     lines = []
 
     def progress(line):
@@ -85,30 +89,71 @@ def trained(folder, stop_at=None):
             raise _Killed
 
     network, curve = train_arm(
-        tiny, source(list(range(8))), source([8, 9]), seed=3, checkpoints=folder, threads=1, progress=progress
+        tiny,
+        source(list(range(8))),
+        source([8, 9]),
+        seed=3,
+        checkpoints=folder,
+        threads=1,
+        progress=progress,
+        **options,
     )
     return network.state_dict(), curve, lines
 
 
-def test_a_killed_training_resumes_to_the_same_result(tmp_path):
-    whole, curve, _ = trained(tmp_path / "whole")
+@pytest.mark.parametrize(("name", "stop_at"), [("cddpm", 4), ("cddpm", 8), ("fanogan", 4), ("fanogan", 8)])
+def test_a_killed_training_resumes_to_the_same_result(name, stop_at, tmp_path):
+    whole, curve, _ = trained(name, tmp_path / "whole")
     with pytest.raises(_Killed):
-        trained(tmp_path / "killed", stop_at=8)
-    resumed, resumed_curve, lines = trained(tmp_path / "killed")
-    assert any("resuming at step" in line for line in lines)
+        trained(name, tmp_path / "killed", stop_at)
+    resumed, resumed_curve, lines = trained(name, tmp_path / "killed")
+    assert any("resuming at step" in line for line in lines) == (stop_at > 4)  # the first checkpoint follows step 4
     assert [row["step"] for row in curve] == [4, 8, 12]
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert resumed_curve == curve
 
 
+def test_parts_train_in_turns_and_are_judged_when_all_have(tmp_path):
+    # 12 steps: two rounds of critic, critic, generator, then six of the encoder
+    _, curve, _ = trained("fanogan", tmp_path)
+    adversarial = {"train_loss_critic", "train_loss_generator", "critic_distance", "gradient_penalty"}
+    assert adversarial <= set(curve[0]) and not adversarial & set(curve[2])
+    assert "train_loss_encoder" in curve[2] and "train_loss_encoder" not in curve[0]
+    assert ["val_loss" in row for row in curve] == [False, True, True]
+    assert torch.load(tmp_path / "best.ckpt", weights_only=True)["global_step"] > 6
+
+
+def test_a_checkpoint_of_another_recipe_is_refused_early(tmp_path):
+    with pytest.raises(_Killed):
+        trained("cddpm", tmp_path, stop_at=8, recipe="old")
+    with pytest.raises(InputError, match=r"made by the recipe 'old', this training's is 'new'.*delete"):
+        trained("cddpm", tmp_path, recipe="new")
+    (tmp_path / "last.ckpt").write_bytes((tmp_path / "last.ckpt").read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"last\.ckpt: cannot be read; delete"):
+        trained("cddpm", tmp_path, recipe="old")
+
+
 def test_the_best_checkpoint_by_validation_is_kept(tmp_path):
-    _, curve, _ = trained(tmp_path)
+    _, curve, _ = trained("cddpm", tmp_path)
     kept = torch.load(tmp_path / "best.ckpt", weights_only=True)
     assert kept["global_step"] == min(curve, key=lambda row: row["val_loss"])["step"]
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path):
+def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_scans(tmp_path):
     method = load_method("ae")(load_method("ae").Params(z_dim=4))
-    broken = SliceSource(np.full_like(VOLUMES, np.nan), [0, 1], settings(augment=False), 2.0)
-    with pytest.raises(InputError, match="nan at step 0"):
+    volumes = VOLUMES.copy()
+    volumes[3] = np.nan
+    names = [f"scan{row}" for row in range(10)]
+    broken = SliceSource(volumes, list(range(10)), settings(augment=False), 2.0, subjects=names)
+    step = next(step for step in range(12) if 3 in broken.volumes_of_step(step, 0))
+    with pytest.raises(InputError, match=f"nan at step {step}, batch of .*scan3"):
         train_arm(method, broken, source([8]), seed=0, checkpoints=tmp_path, threads=1, progress=print)
+
+
+def test_the_learning_curve_shows_the_terms_of_the_loss(tmp_path):
+    method = load_method("vae")(load_method("vae").Params(z_dim=4))
+    _, rows = train_arm(method, source([0, 1]), source([8]), seed=0, checkpoints=tmp_path, threads=1, progress=print)
+    write_curve(rows, tmp_path / "log.csv")
+    lines = (tmp_path / "log.csv").read_text().splitlines()
+    assert lines[0] == "step,train_loss,val_loss,kl" and len(lines) == 4
+    assert all(float(line.split(",")[3]) > 0 for line in lines[1:])

@@ -1,4 +1,4 @@
-"""Build Tables 2 and 3 with the paper's numbers beside ours."""
+"""Build Tables 1 to 4 with the paper's numbers beside ours."""
 
 import argparse
 from pathlib import Path
@@ -6,38 +6,47 @@ from pathlib import Path
 from uad.errors import run_program
 from uad.provenance import Provenance
 from uad.recipe import read_settings
-from uad.reporting.render import footnote, write_table
+from uad.reporting.render import write_table
 from uad.reporting.scores import read_scores
-from uad.reporting.tables import Reader, table2, table3
+from uad.reporting.sheets import results_note, results_sheet, splits_sheet
+from uad.reporting.split_sizes import table1
+from uad.reporting.tables import Reader, table2, table3, table4
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", required=True, type=Path)
+    parser.add_argument("--results", type=Path, help="folder with splits/ and store/; default: above --folder")
     parser.add_argument("--scores", required=True, nargs="+", type=Path)
     parser.add_argument("--folder", required=True, type=Path)
     arguments = parser.parse_args()
 
     settings = read_settings(arguments.settings)
     provenance = Provenance(settings)
-    arms, folds = settings["arms"], settings["folds"]
+    arms, folds, about = settings["arms"], settings["folds"], settings["tables"]
     scores = read_scores(arguments.scores, arms, folds)
     reader = Reader(
         folds=range(folds),
         single=str(settings["single"]),
-        ratio=settings["tables"]["l1_ratio"],
-        rounds=settings["tables"]["permutation_rounds"],
+        ratio=about["l1_ratio"],
+        rounds=about["permutation_rounds"],
         seed=settings["seed"],
+        unit=about.get("test_unit", "volumes"),
     )
+    run = settings["run"], settings["protocol"], settings["phantom"]
     healthy = [tuple(place) for place in settings["healthy"]]
     pathological = [tuple(place) for place in settings["pathological"]]
+    sizes = table1(arguments.results or arguments.folder.parent, healthy, pathological, range(folds))
+    write_table(sizes, splits_sheet(sizes, *run), arguments.folder / "table1")
     tables = {
         "table2": table2(scores, arms, healthy, pathological, reader),
         "table3": table3(scores, arms, pathological, reader),
     }
+    if about.get("ablation"):
+        tables["table4"] = table4(scores, arms, pathological, reader)
     for name, table in tables.items():
-        note = footnote(table, settings["run"], settings["protocol"], settings["phantom"])
-        write_table(table, arms, note, arguments.folder / name)
+        sheet = results_sheet(table, arms, results_note(table, *run, reader.unit, arms))
+        write_table(table, sheet, arguments.folder / name)
     provenance.write(arguments.folder / "provenance.json", rows=len(scores))
 
 

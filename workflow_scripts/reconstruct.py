@@ -16,7 +16,7 @@ from uad.recipe import read_settings
 from uad.reconstruction import read_arm_on_cohort
 from uad.seeds import seed_for
 from uad.store import Store
-from uad.weights import load_model
+from uad.weights import load_model, recipe_of
 
 
 def main() -> None:
@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--fold", required=True, type=int)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--model", type=Path, help="weights of the trained arm; nothing for arms that do not train")
+    parser.add_argument("--slices-per-pass", type=int, default=0, help="0: a whole volume at once")
     parser.add_argument("--table", required=True, type=Path)
     arguments = parser.parse_args()
 
@@ -35,13 +36,15 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     method_class = load_method(settings["method"])
     method = method_class(method_class.Params.model_validate(settings["params"]))
+    method.slices_per_pass = arguments.slices_per_pass or None
+    recipe = recipe_of(settings["method"], settings["params"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = None
     rows = []
     for cohort in settings["cohorts"]:
         store = Store.open(arguments.results / "store" / f"{cohort}_{modality}")
         if method.trains and network is None:
-            network = load_model(method.network(store.images.shape[2:]), arguments.model).to(device)
+            network = load_model(method.network(store.images.shape[2:]), arguments.model, recipe).to(device)
 
         def progress(line: str, cohort: str = cohort) -> None:
             print(f"[reconstruct {arm} {modality} {cohort}] {line}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Train one arm on one fold of one modality."""
+"""Train one arm, or what it is pre-trained with, on one fold of one modality."""
 
 import argparse
 import hashlib
@@ -11,12 +11,13 @@ from uad.config.model import TrainSettings
 from uad.errors import InputError, run_program
 from uad.files import sha256_of
 from uad.methods import load_method
+from uad.pretraining import PRETRAININGS
 from uad.provenance import Provenance
 from uad.recipe import read_settings
 from uad.seeds import seed_for
 from uad.store import Store
 from uad.training import SliceSource, train_arm, write_curve
-from uad.weights import save_model
+from uad.weights import recipe_of, save_model
 
 
 def main() -> None:
@@ -26,36 +27,40 @@ def main() -> None:
     parser.add_argument("--splits", required=True, type=Path)
     parser.add_argument("--fold", required=True, type=int)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--start-from", type=Path, help="model file of the arm's pre-training")
     parser.add_argument("--model", required=True, type=Path)
     arguments = parser.parse_args()
 
     settings = read_settings(arguments.settings)
     provenance = Provenance(settings)
     arm, modality, fold = settings["arm"], settings["modality"], arguments.fold
-    method_class = load_method(settings["method"])
+    pretraining = settings["stage"] == "pretrain"
+    method_class = PRETRAININGS[settings["method"]] if pretraining else load_method(settings["method"])
     method = method_class(method_class.Params.model_validate(settings["params"]))
     train = TrainSettings.model_validate(settings["train"])
     store = Store.open(arguments.store)
 
     def progress(line: str) -> None:
-        print(f"[train {arm} {modality} fold{fold}] {line}", file=sys.stderr, flush=True)
+        print(f"[{settings['stage']} {arm} {modality} fold{fold}] {line}", file=sys.stderr, flush=True)
 
     def source(split: str) -> SliceSource:
         subjects = subjects_in(arguments.splits, fold, [split], store.subjects, progress)
         if not subjects:
             raise InputError(f"{arguments.splits}: fold {fold} has no subject in split '{split}'")
-        return SliceSource(store.images, [store.row(subject) for subject in subjects], train, settings["spacing_mm"])
+        rows = [store.row(subject) for subject in subjects]
+        return SliceSource(store.images, rows, train, settings["spacing_mm"], subjects=store.subjects)
 
     training, validation = source("train"), source("val")
-    seed = seed_for(settings["seed"], arm, modality, fold)
+    seed = seed_for(settings["seed"], arm, modality, fold, *["pretrain"] * pretraining)
     # checkpoints belong to one recipe and its data: with another of either, training starts anew
-    inputs = {path.name: sha256_of(path) for path in (Path(f"{arguments.store}.images.npy"), arguments.splits)}
+    read = [Path(f"{arguments.store}.images.npy"), arguments.splits, arguments.start_from]
+    inputs = {path.name: sha256_of(path) for path in read if path}
     recipe = hashlib.sha256("".join([arguments.settings.name, *inputs.values()]).encode()).hexdigest()[:10]
     checkpoints = arguments.model.parent / "checkpoints" / recipe
     start = time.time()
     network, curve = train_arm(
         method, training, validation, seed=seed, checkpoints=checkpoints,
-        threads=arguments.threads, progress=progress,
+        threads=arguments.threads, progress=progress, recipe=recipe, start_from=arguments.start_from,
     )  # fmt: skip
     write_curve(curve, arguments.model.parent / "log.csv")
     parameters = sum(p.numel() for p in network.parameters())
@@ -64,7 +69,8 @@ def main() -> None:
         seed=seed, inputs=inputs, parameters=parameters, training_seconds=round(time.time() - start, 1),
         training_volumes=len(training.rows), validation_volumes=len(validation.rows),
     )  # fmt: skip
-    save_model(network, arguments.model, {"arm": arm, "settings": arguments.settings.name})
+    recipe = recipe_of(settings["method"], settings["params"])
+    save_model(method.kept(network), arguments.model, {"arm": arm, "settings": arguments.settings.name, **recipe})
 
 
 if __name__ == "__main__":

@@ -26,11 +26,24 @@ STAGES: dict[str, tuple[str, ...]] = {
     "register": ("preprocessing/register.py",),
     "pack": ("store.py", "packing.py"),
     "backbone": ("metrics/perceptual.py", "cohorts/phantom/__init__.py"),
+    "pretrain": ("training.py",),
     "train": ("training.py",),
     "reconstruct": ("reconstruction.py",),
     "score": ("scoring.py",),
+    "experiments": ("experiments.py", "reconstruction.py"),
     "tables": ("reporting/tables.py",),
-    "figures": ("reporting/figures.py", "reporting/overview.py", "reporting/panels.py"),
+    "reproduction": ("reporting/tables.py", "reporting/reproduction.py"),
+    "parity": ("reporting/parity.py",),
+    "figures": (
+        "reporting/architecture.py",
+        "reporting/curves.py",
+        "reporting/experiments.py",
+        "reporting/figures.py",
+        "reporting/overview.py",
+        "reporting/panels.py",
+        "reporting/residuals.py",
+    ),
+    "report": ("reporting/report/build.py",),
 }
 
 

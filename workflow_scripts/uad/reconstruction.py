@@ -48,7 +48,7 @@ def read_arm_on_cohort(
     with atomic_path(path) as temporary:
         cache = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
         for row, subject in enumerate(subjects):
-            cache[:, row] = _read_scan(method, network, store.scan(subject), levels, seed)
+            cache[:, row] = read_scan(method, network, store.scan(subject), levels, seed)
             progress(f"{row + 1}/{len(subjects)} {subject}")
         cache.flush()
         del cache
@@ -61,7 +61,7 @@ def read_arm_on_cohort(
     }  # fmt: skip
 
 
-def _read_scan(method: Method, network: torch.nn.Module | None, scan: Scan, levels: list[int], seed: int) -> np.ndarray:
+def read_scan(method: Method, network: torch.nn.Module | None, scan: Scan, levels: list[int], seed: int) -> np.ndarray:
     """[T, Z, Y, X] of one scan."""
     seed = seed_for(seed, scan.subject)
     if method.gives == "map":
@@ -70,7 +70,7 @@ def _read_scan(method: Method, network: torch.nn.Module | None, scan: Scan, leve
         device = next(network.parameters()).device if network is not None else torch.device("cpu")
         images = torch.from_numpy(scan.image).to(device)[:, None]
         with torch.inference_mode():
-            generator = torch.Generator(device).manual_seed(seed)
+            generator = torch.Generator().manual_seed(seed)
             values = method.reconstruct(network, images, levels, generator).squeeze(2).float().cpu().numpy()
     if not np.isfinite(values).all():
         raise InputError(f"{scan.subject}: the arm's output is not finite; look at the learning curve of its training")

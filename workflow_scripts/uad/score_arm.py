@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,15 @@ from uad.errors import InputError
 from uad.methods import load_method
 from uad.postprocessing import PostProcessing
 from uad.reconstruction import Reconstructions
-from uad.scoring import HealthyThresholds, RowKeys, ScoreSettings, VolumeToScore, healthy_thresholds, score_cohort
+from uad.scoring import (
+    HealthyThresholds,
+    RowKeys,
+    ScoreSettings,
+    VolumeToScore,
+    ablations_of,
+    healthy_thresholds,
+    score_cohort,
+)
 from uad.store import Store
 
 ENSEMBLE = "ens"
@@ -25,10 +34,11 @@ class ArmScorer:
     """One (arm, modality, fold).
 
     A diffusion arm is read once per noise level and once as the ensemble, the mean of the reconstructions at
-    the levels of `inference.ensemble` (paper_spec 10); other arms have the single reading "".
+    the levels of `inference.ensemble` (paper_spec 10); other arms have the single reading "". The ensemble, or
+    the single reading, is also scored with each step of the post-processing left out (Table 4).
 
     Args:
-        settings: content of the job's settings file.
+        settings: content of the job's settings file; without `ablation: true` no step is left out.
         results: the run's folder, with `store/` and `splits/`.
         arrays: table of the arm's cached arrays.
         backbone: network file of the perceptual distance, or None.
@@ -76,6 +86,13 @@ class ArmScorer:
             return [""]
         return [*(str(level) for level in self.inference.t_test), ENSEMBLE]
 
+    def _settings_for(self, cohort: str, reading: str) -> ScoreSettings:
+        """The reading that Table 4 shows asks for ablations too, where there are lesions to find."""
+        shown = reading in ("", ENSEMBLE) and cohort != self.settings["train_cohort"] and self.method.postprocess
+        if not (self.settings.get("ablation") and shown):
+            return self.score_settings
+        return replace(self.score_settings, ablations=ablations_of(self.score_settings.variants["full"]))
+
     def score(self, cohort: str) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
         """Metric rows of a cohort and the arrays of its example picture, keyed `<cohort>/<name>`."""
         rows: list[dict[str, Any]] = []
@@ -86,7 +103,7 @@ class ArmScorer:
                 partial(self._volumes, cohort, reading),
                 RowKeys(self.settings["arm"], self.settings["method"], self.settings["modality"], self.fold, cohort,
                         reading),
-                self.score_settings,
+                self._settings_for(cohort, reading),
                 self._healthy(reading),
                 self.backbone,
                 pictures=[example],

@@ -8,13 +8,16 @@ The protocol, for each post-processing variant:
 3. Predict `map > threshold`, drop small components, compute Dice for each validation and test volume.
 4. AUPRC and AUROC come from the cleaned map, before threshold and components, over all voxels.
 
+An ablation leaves one step out and asks for Dice alone (paper_spec 15, Table 4). Its threshold is searched again;
+without the component filter that is the same search, because the filter comes after it (D26).
+
 Voxels of label 2 count in no Dice, AUPRC, AUROC or threshold; the component filter still sees them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -24,11 +27,14 @@ from uad.metrics.segmentation import dice, pooled_curve, ranked_curve
 from uad.metrics.threshold import exact_threshold, false_positive_thresholds, greedy_threshold
 from uad.postprocessing import PostProcessing, clean_map, remove_small_components
 
-RECIPE_VERSION = 1  # raise when numbers change, also for changes in postprocessing.py and metrics/
+RECIPE_VERSION = 2  # raise when numbers change, also for changes in postprocessing.py and metrics/
 LESION, EXCLUDED = 1, 2
 SEARCHES = {"exact": exact_threshold, "greedy": greedy_threshold}
 FALSE_POSITIVE_RATES = {"dice_fpr01": 0.01, "dice_fpr05": 0.05, "dice_fpr10": 0.10}
 NAN = float("nan")
+_RECONSTRUCTION_SCORES = ("l1", "l1_lesion", "l1_healthy", "ssim", "psnr", "lpips", "kld", "kld_entropy")
+_MAP_SCORES = ("auprc", "auroc", "prevalence", "voxels", *FALSE_POSITIVE_RATES)
+_NOT_ASKED = {**dict.fromkeys((*_RECONSTRUCTION_SCORES, *_MAP_SCORES), NAN), "lpips_backbone": ""}
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,11 +85,13 @@ class ScoreSettings:
         voxel_ml: volume of one voxel in millilitres.
         variants: name -> post-processing; "full" is what the tables read.
         search: "exact", or "greedy" as the authors' code (paper_spec 12).
+        ablations: name -> post-processing of which only Dice is asked (`ablations_of`).
     """
 
     voxel_ml: float
     variants: Mapping[str, PostProcessing] = field(default_factory=lambda: {"full": PostProcessing()})
     search: str = "exact"
+    ablations: Mapping[str, PostProcessing] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.search not in SEARCHES:
@@ -95,8 +103,8 @@ class CohortScores:
     """Result of one scoring.
 
     Attributes:
-        rows: one per volume and variant, in the metrics format.
-        thresholds: variant -> threshold.
+        rows: one per volume and variant or ablation, in the metrics format.
+        thresholds: variant or ablation -> threshold.
         predictions: (variant, subject) -> prediction after the component filter, uint8 [Z, Y, X].
     """
 
@@ -107,6 +115,15 @@ class CohortScores:
 
 VolumeSource = Callable[[str], Iterable[VolumeToScore]]  # "val" or "test" -> its volumes, one at a time
 HealthyThresholds = Mapping[str, Mapping[float, float]]  # variant -> false-positive rate -> threshold
+
+
+def ablations_of(full: PostProcessing) -> dict[str, PostProcessing]:
+    """The post-processing with one step left out: variant name -> settings (paper_spec 15, Table 4)."""
+    return {
+        "no_cc": replace(full, component_max_size=0),
+        "no_median": replace(full, order=[step for step in full.order if step != "median"]),
+        "no_erosion": replace(full, order=[step for step in full.order if step != "erode"]),
+    }
 
 
 def healthy_thresholds(volumes: VolumeSource, settings: ScoreSettings) -> dict[str, dict[float, float]]:
@@ -132,25 +149,35 @@ def healthy_thresholds(volumes: VolumeSource, settings: ScoreSettings) -> dict[s
 
 
 def cohort_thresholds(volumes: VolumeSource, settings: ScoreSettings) -> dict[str, float]:
-    """Threshold of each variant from the cohort's validation volumes; NaN where none has a lesion (D25).
+    """Threshold of each variant and ablation from the cohort's validation volumes; NaN where none has a
+    lesion (D25).
 
     Args:
-        volumes: source of the cohort; only "val" is asked for, once per variant.
-        settings: post-processing variants and search.
+        volumes: source of the cohort; only "val" is asked for, once per way to clean the map.
+        settings: post-processing variants, ablations and search.
 
     Raises:
         InputError: as `score_cohort`.
     """
     search = SEARCHES[settings.search]
-    return {
-        name: search(
-            pooled_curve(
-                (_cleaned(volume, variant), volume.label == LESION, volume.label != EXCLUDED)
-                for volume in _checked(volumes("val"), "val")
+    found: dict[PostProcessing, float] = {}
+    thresholds = {}
+    for name, variant in {**settings.variants, **settings.ablations}.items():
+        cleaning = _cleaning(variant)
+        if cleaning not in found:
+            found[cleaning] = search(
+                pooled_curve(
+                    (_cleaned(volume, variant), volume.label == LESION, volume.label != EXCLUDED)
+                    for volume in _checked(volumes("val"), "val")
+                )
             )
-        )
-        for name, variant in settings.variants.items()
-    }
+        thresholds[name] = found[cleaning]
+    return thresholds
+
+
+def _cleaning(variant: PostProcessing) -> PostProcessing:
+    """What the map before the threshold depends on: the same for variants that differ in the component filter."""
+    return replace(variant, component_max_size=0)
 
 
 def score_cohort(
@@ -163,8 +190,8 @@ def score_cohort(
 ) -> CohortScores:
     """Score one arm on one cohort, modality and fold.
 
-    Volumes are asked for once per variant ("val", for the thresholds) and once more ("val", then "test",
-    for the rows) and held one at a time; the threshold search keeps 4 bytes per non-zero validation voxel.
+    Volumes are asked for once per way to clean the map ("val", for the thresholds) and once more ("val", then
+    "test", for the rows) and held one at a time; the threshold search keeps 4 bytes per non-zero validation voxel.
 
     Args:
         volumes: "val" or "test" -> the volumes of that split; no training volumes.
@@ -176,7 +203,7 @@ def score_cohort(
 
     Returns:
         Rows of the metrics format. NaN where a score is undefined: dice and AUPRC of a healthy volume, Dice
-        without a threshold, l1 to LPIPS without reconstruction.
+        without a threshold, l1 to LPIPS without reconstruction, all but Dice and threshold of an ablation.
 
     Raises:
         InputError: arrays of different shapes, a map that is negative or not finite, a volume of another
@@ -187,15 +214,23 @@ def score_cohort(
     predictions: dict[tuple[str, str], np.ndarray] = {}
     for split in ("val", "test"):
         for volume in _checked(volumes(split), split):
-            shared = _shared_columns(volume, keys, settings.voxel_ml, backbone)
+            keys_of_row = _key_columns(volume, keys, settings.voxel_ml)
+            shared = {**keys_of_row, **_reconstruction_scores(volume, backbone)}
+            maps: dict[PostProcessing, np.ndarray] = {}
             for name, variant in settings.variants.items():
-                cleaned = _cleaned(volume, variant)
+                cleaned = maps[_cleaning(variant)] = _cleaned(volume, variant)
                 limits = {"dice": thresholds[name], **_rate_limits(healthy, name)}
                 scores = _detection_scores(cleaned, volume, variant, limits)
                 rows.append({**shared, "variant": name, **scores, "threshold": thresholds[name]})
                 if volume.subject in pictures and not np.isnan(thresholds[name]):
                     prediction = _predict(cleaned, thresholds[name], volume, variant)
                     predictions[name, volume.subject] = prediction.astype(np.uint8)
+            for name, variant in settings.ablations.items():
+                if _cleaning(variant) not in maps:
+                    maps[_cleaning(variant)] = _cleaned(volume, variant)
+                score = _dice(maps[_cleaning(variant)], thresholds[name], volume, variant)
+                rows.append({**keys_of_row, **_NOT_ASKED, "variant": name, "dice": score,
+                             "threshold": thresholds[name]})  # fmt: skip
     return CohortScores(rows, thresholds, predictions)
 
 
@@ -231,6 +266,14 @@ def _predict(cleaned: np.ndarray, threshold: float, volume: VolumeToScore, varia
     return remove_small_components(called, variant.component_max_size, variant.connectivity)
 
 
+def _dice(cleaned: np.ndarray, threshold: float, volume: VolumeToScore, variant: PostProcessing) -> float:
+    """Dice after the component filter; NaN without a lesion or without a threshold."""
+    truth, valid = volume.label == LESION, volume.label != EXCLUDED
+    if np.isnan(threshold) or not truth.any():
+        return NAN
+    return dice(_predict(cleaned, threshold, volume, variant), truth, valid)
+
+
 def _rate_limits(healthy: HealthyThresholds | None, variant: str) -> dict[str, float]:
     found = healthy[variant] if healthy is not None else {}
     return {column: found.get(rate, NAN) for column, rate in FALSE_POSITIVE_RATES.items()}
@@ -248,25 +291,23 @@ def _detection_scores(
         "prevalence": curve.prevalence,
         "voxels": curve.voxels,
     }
-    for column, threshold in limits.items():
-        defined = curve.lesion_voxels > 0 and not np.isnan(threshold)
-        scores[column] = dice(_predict(cleaned, threshold, volume, variant), truth, valid) if defined else NAN
-    return scores
+    return scores | {column: _dice(cleaned, threshold, volume, variant) for column, threshold in limits.items()}
 
 
-def _shared_columns(
-    volume: VolumeToScore, keys: RowKeys, voxel_ml: float, backbone: object | None
-) -> dict[str, object]:
-    """What does not depend on the post-processing: keys, lesion volume and reconstruction scores."""
-    columns: dict[str, object] = {
+def _key_columns(volume: VolumeToScore, keys: RowKeys, voxel_ml: float) -> dict[str, object]:
+    """What every row of a volume says: keys and lesion volume."""
+    return {
         **asdict(keys),
         "subject": volume.subject,
         "split": volume.split,
         "site": volume.site,
         "lesion_ml": float(np.count_nonzero(volume.label == LESION) * voxel_ml),
-        **dict.fromkeys(("l1", "l1_lesion", "l1_healthy", "ssim", "psnr", "lpips", "kld", "kld_entropy"), NAN),
-        "lpips_backbone": "",
     }
+
+
+def _reconstruction_scores(volume: VolumeToScore, backbone: object | None) -> dict[str, object]:
+    """What does not depend on the post-processing; NaN without a reconstruction."""
+    columns: dict[str, object] = {**dict.fromkeys(_RECONSTRUCTION_SCORES, NAN), "lpips_backbone": ""}
     if volume.reconstruction is None:
         return columns
     pair = np.asarray(volume.image, np.float32), np.asarray(volume.reconstruction, np.float32)

@@ -1,10 +1,11 @@
-"""Comparing arms over volumes: permutation tests, Holm correction, bootstrap intervals.  paper_spec 14."""
+"""Comparing arms over volumes: permutation tests, Holm correction, bootstrap intervals, effect size.  paper_spec 14;
+what is tested against what is in `uad.reporting.significance` and docs/statistics.md.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Literal
 
@@ -14,22 +15,6 @@ from scipy import stats
 Alternative = Literal["two-sided", "greater", "less"]
 ALPHA = 0.05
 _DRAWS_AT_ONCE = 4_000_000  # signs or permuted scores held at a time: 32 MB
-
-
-@dataclass(frozen=True)
-class Superiority:
-    """One arm against every rival.
-
-    Attributes:
-        p_values: rival -> p of the permutation test.
-        holm: rival -> the same after Holm's correction.
-        superior: the arm's mean is better than every rival's and every uncorrected p is below 5 % (the
-            paper's star; demanding all tests at once keeps its error rate without a correction).
-    """
-
-    p_values: dict[str, float]
-    holm: dict[str, float]
-    superior: bool
 
 
 def permutation_test(
@@ -125,7 +110,7 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
 def bootstrap_interval(
     values: Sequence[float] | np.ndarray, seed: int, level: float = 0.95, rounds: int = 10_000
 ) -> tuple[float, float]:
-    """Bias-corrected and accelerated bootstrap interval of the mean over volumes; NaN values are left out.
+    """Bias-corrected and accelerated bootstrap interval of the mean over volumes (scipy); NaN values are left out.
 
     Args:
         values: scores per volume.
@@ -134,13 +119,14 @@ def bootstrap_interval(
         rounds: resamples.
 
     Returns:
-        Lower and upper end; (NaN, NaN) with fewer than two values, the common value when all are equal.
+        Lower and upper end; (NaN, NaN) with fewer than two values or an infinite one (PSNR of a perfect copy),
+        the common value when all are equal up to rounding.
     """
     values = np.asarray(values, np.float64)
     values = values[~np.isnan(values)]
-    if len(values) < 2:
+    if len(values) < 2 or not np.isfinite(values).all():
         return float("nan"), float("nan")
-    if np.ptp(values) == 0:
+    if np.allclose(values, values[0], rtol=1e-9, atol=1e-12):
         return float(values[0]), float(values[0])
     result = stats.bootstrap(
         (values,),
@@ -154,28 +140,23 @@ def bootstrap_interval(
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def superior_to_all(
-    scores: Sequence[float] | np.ndarray,
-    rivals: Mapping[str, Sequence[float] | np.ndarray],
-    seed: int,
-    rounds: int = 10_000,
-    higher_is_better: bool = True,
-) -> Superiority:
-    """Whether an arm is better than all rivals: paired, two-sided, per volume, alpha 5 % (paper_spec 14).
+def rank_biserial(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float:
+    """Matched-pairs rank-biserial correlation (Kerby 2014), the effect size of paired scores.
+
+    The pairs' differences a - b are ranked by size; the ranks in favour of a, minus those in favour of b, over
+    all ranks. Equal pairs are left out, tied sizes share their mean rank.
 
     Args:
-        scores: the arm's score per volume, averaged over folds.
-        rivals: name -> scores of the same volumes in the same order.
-        seed: of the permutations.
-        rounds: permutations.
-        higher_is_better: False for errors and distances.
+        a, b: finite scores; entry i of both belongs to the same volume.
 
-    Raises:
-        ValueError: as `permutation_test`.
+    Returns:
+        -1 (b is higher in every pair) to 1 (a is); 0 if all pairs are equal or there is none.
     """
-    p_values = {name: permutation_test(scores, other, rounds, seed) for name, other in rivals.items()}
-    corrected = dict(zip(p_values, holm(list(p_values.values())).tolist(), strict=True))
-    sign = 1 if higher_is_better else -1
-    ahead = all(sign * np.mean(scores) > sign * np.mean(other) for other in rivals.values())
-    superior = bool(rivals) and bool(ahead) and all(p < ALPHA for p in p_values.values())
-    return Superiority(p_values, corrected, superior)
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    size = max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
+    differences = np.round((a - b) / size, 9) if size else a - b  # equal up to rounding is a tie
+    differences = differences[differences != 0]
+    if not len(differences):
+        return 0.0
+    ranks = stats.rankdata(np.abs(differences))
+    return float(np.sum(np.sign(differences) * ranks) / ranks.sum())

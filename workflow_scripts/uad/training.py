@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
+import pickle
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +40,20 @@ class SliceSource:
         rows: rows of the volumes of one split.
         spacing_mm: voxel size of the store, for the blur of the augmentation.
         chunk: consecutive slices per drawn volume; a batch of B slices is B / chunk volumes.
+        subjects: names of all rows of the store, for messages.
 
     Raises:
         InputError: the batch size is no multiple of `chunk`, or the volumes have fewer slices.
     """
 
     def __init__(
-        self, images: np.ndarray, rows: list[int], settings: TrainSettings, spacing_mm: float, chunk: int = 1
+        self,
+        images: np.ndarray,
+        rows: list[int],
+        settings: TrainSettings,
+        spacing_mm: float,
+        chunk: int = 1,
+        subjects: Sequence[str] = (),
     ) -> None:
         if settings.batch_size % chunk or images.shape[1] < chunk:
             raise InputError(
@@ -56,10 +65,16 @@ class SliceSource:
         self.settings = settings
         self.spacing_mm = spacing_mm
         self.chunk = chunk
+        self.subjects = subjects
 
     def in_chunks(self, chunk: int) -> SliceSource:
         """The same source with another number of consecutive slices per drawn volume."""
-        return SliceSource(self.images, self.rows, self.settings, self.spacing_mm, chunk)
+        return SliceSource(self.images, self.rows, self.settings, self.spacing_mm, chunk, self.subjects)
+
+    def scans_of_step(self, step: int, seed: int) -> str:
+        """Names of the scans that a step reads."""
+        rows = self.volumes_of_step(step, seed).tolist()
+        return ", ".join(self.subjects[row] if self.subjects else f"row {row}" for row in rows)
 
     def volumes_of_step(self, step: int, seed: int) -> np.ndarray:
         """Which volumes a step reads [B / chunk]: each once per epoch, the epoch's incomplete batch dropped.
@@ -126,9 +141,16 @@ class _Steps(IterableDataset):
 
 
 class _Training(lightning.LightningModule):
-    def __init__(self, method: Method, network: torch.nn.Module, validation: SliceSource, seed: int) -> None:
+    """One update per step: of the whole network, or of the part whose turn it is."""
+
+    def __init__(
+        self, method: Method, network: torch.nn.Module, training: SliceSource, validation: SliceSource, seed: int
+    ) -> None:
         super().__init__()
-        self.method, self.network, self.validation, self.seed = method, network, validation, seed
+        self.method, self.network, self.seed = method, network, seed
+        self.training_source, self.validation, self.settings = training, validation, training.settings
+        self.automatic_optimization = not method.parts
+        self.noted: dict[str, torch.Tensor] = {}  # what the learning curve shows of the last step
 
     def _generator(self, *purpose: str | int) -> torch.Generator:
         seed = seed_for(self.seed, *purpose)
@@ -137,14 +159,38 @@ class _Training(lightning.LightningModule):
 
     def training_step(self, batch: tuple[int, torch.Tensor], _: int) -> torch.Tensor:
         step, images = batch
-        loss = self.method.loss(self.network, images, self._generator("step", step))
+        self.method.terms.clear()
+        generator = self._generator("step", step)
+        if self.method.parts:
+            part = self.method.part_of_step(step, self.settings.max_steps)
+            return self._move(part, step, images, generator)
+        return self._checked(self.method.loss(self.network, images, generator), step)
+
+    def _move(self, part: str, step: int, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        optimizer = self.optimizers()[self.method.parts.index(part)]
+        self.toggle_optimizer(optimizer)
+        loss = self._checked(self.method.part_loss(part, self.network, images, generator), step, f"_{part}")
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+        self.untoggle_optimizer(optimizer)
+        return loss.detach()
+
+    def _checked(self, loss: torch.Tensor, step: int, suffix: str = "") -> torch.Tensor:
         if not torch.isfinite(loss):
-            raise InputError(f"training loss is {loss.item()} at step {step}; lower train.learning_rate")
-        self.log("train_loss", loss.detach())
+            scans = self.training_source.scans_of_step(step, self.seed)
+            raise InputError(
+                f"training loss is {loss.item()} at step {step}, batch of {scans}; lower train.learning_rate, "
+                "or look at these scans"
+            )
+        self.noted = {f"train_loss{suffix}": loss.detach(), **self.method.terms}
         return loss
 
     def validation_step(self, batch: int, _: int) -> None:
-        fixed = self.validation.settings.validation == "fixed"
+        if self.global_step <= self.method.judged_from(self.settings.max_steps):
+            self.log("val_loss", torch.inf, batch_size=1)
+            return
+        fixed = self.settings.validation == "fixed"
         purpose = ("validation",) if fixed else ("validation", self.global_step)
         batches = self.validation.validation_batches(seed_for(self.seed, *purpose))
         generator = self._generator(*purpose)
@@ -152,8 +198,13 @@ class _Training(lightning.LightningModule):
         weights = torch.tensor([len(images) for images in batches], device=self.device)
         self.log("val_loss", (torch.stack(losses).float() * weights).sum() / weights.sum(), batch_size=1)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.network.parameters(), lr=self.validation.settings.learning_rate)
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        rate = self.settings.learning_rate
+        if not self.method.parts:
+            return [self.method.optimizer(self.network.parameters(), rate)]
+        return [
+            self.method.optimizer(getattr(self.network, part).parameters(), rate, part) for part in self.method.parts
+        ]
 
 
 class _LearningCurve(Callback):
@@ -162,32 +213,45 @@ class _LearningCurve(Callback):
     def __init__(self, progress: Callable[[str], None], max_steps: int) -> None:
         self.rows: list[dict[str, float]] = []
         self._progress, self._max_steps, self._start = progress, max_steps, time.time()
-        self._first_step, self._losses = 0, []
+        self._first_step = 0
+        self._seen: dict[str, list[torch.Tensor]] = {}
 
     def on_train_start(self, trainer: lightning.Trainer, _: Any) -> None:
         self._start, self._first_step = time.time(), trainer.global_step
 
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int) -> None:
-        self._losses.append(outputs["loss"].detach())
+    def on_train_batch_end(self, trainer: Any, module: _Training, outputs: Any, batch: Any, index: int) -> None:
+        for column, value in module.noted.items():
+            self._seen.setdefault(column, []).append(value)
 
     def on_validation_end(self, trainer: lightning.Trainer, _: Any) -> None:
-        if not self._losses:
+        if not self._seen:
             return
-        step, train = trainer.global_step, float(torch.stack(self._losses).mean())
-        validation = float(trainer.callback_metrics["val_loss"])
-        self._losses = []
-        self.rows.append({"step": step, "train_loss": train, "val_loss": validation})
+        step, validation = trainer.global_step, float(trainer.callback_metrics["val_loss"])
+        means = {column: float(torch.stack(values).mean()) for column, values in self._seen.items()}
+        self._seen = {}
+        if math.isfinite(validation):
+            means["val_loss"] = validation
+        self.rows.append({"step": step, **means})
         rate = (step - self._first_step) / max(time.time() - self._start, 1e-9)
-        self._progress(
-            f"step {step}/{self._max_steps}  train {train:.4f}  val {validation:.4f}  {rate:.1f} steps/s  "
-            f"{(self._max_steps - step) / rate:.0f} s left"
-        )
+        values = "  ".join(f"{column.removesuffix('_loss')} {value:.4f}" for column, value in means.items())
+        left = (self._max_steps - step) / rate
+        self._progress(f"step {step}/{self._max_steps}  {values}  {rate:.1f} steps/s  {left:.0f} s left")
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.rows = list(state["rows"])
+
+
+class _Recipe(Callback):
+    """Marks checkpoints with the recipe that made them."""
+
+    def __init__(self, recipe: str) -> None:
+        self._recipe = recipe
+
+    def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint["recipe"] = self._recipe
 
 
 def train_arm(
@@ -199,24 +263,32 @@ def train_arm(
     checkpoints: Path,
     threads: int,
     progress: Callable[[str], None],
+    recipe: str = "",
+    start_from: Path | None = None,
 ) -> tuple[torch.nn.Module, list[dict[str, float]]]:
     """Train a method's network; returns the best network by healthy validation loss and its learning curve.
 
     Args:
         checkpoints: folder of this recipe's `best` and `last` checkpoints; training resumes from `last`.
         threads: CPU threads of the job; on a GPU all but one load data.
+        recipe: what checkpoints belong to; one of another recipe is refused.
+        start_from: model file of the arm's pre-training.
 
     Raises:
-        InputError: the loss is not finite, or the arm's chunks do not fit the batch or the volumes.
+        InputError: the loss is not finite, a checkpoint is damaged or of another recipe, or the arm's chunks do
+            not fit the batch or the volumes.
     """
     settings = training.settings
     training, validation = training.in_chunks(method.chunk), validation.in_chunks(method.chunk)
     torch.set_num_threads(threads)
     torch.manual_seed(seed_for(seed, "init"))
-    module = _Training(method, method.network(training.images.shape[2:]), validation, seed)
+    network = method.network(training.images.shape[2:])
+    if start_from:
+        method.start_from(network, start_from)
+    module = _Training(method, network, training, validation, seed)
     gpu = torch.cuda.is_available()
     last = checkpoints / "last.ckpt"
-    first_step = _finished_steps(last)
+    first_step = _finished_steps(last, recipe)
     every = min(settings.validate_every, settings.max_steps)
     curve = _LearningCurve(progress, settings.max_steps)
     best = ModelCheckpoint(checkpoints, "best", monitor="val_loss", save_last=True, enable_version_counter=False)
@@ -227,7 +299,7 @@ def train_arm(
         trainer = lightning.Trainer(
             accelerator="gpu" if gpu else "cpu", devices=1, precision=settings.precision,
             max_steps=settings.max_steps, val_check_interval=every, check_val_every_n_epoch=None,
-            num_sanity_val_steps=0, callbacks=[curve, best], logger=False, enable_progress_bar=False,
+            num_sanity_val_steps=0, callbacks=[curve, best, _Recipe(recipe)], logger=False, enable_progress_bar=False,
             enable_model_summary=False, log_every_n_steps=every,
         )  # fmt: skip
         steps = DataLoader(_Steps(training, seed, first_step), batch_size=None, num_workers=workers)
@@ -246,15 +318,27 @@ def train_arm(
     return module.network.eval(), curve.rows
 
 
-def _finished_steps(checkpoint: Path) -> int:
+def _finished_steps(checkpoint: Path, recipe: str) -> int:
     if not checkpoint.exists():
         return 0
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise InputError(f"{checkpoint}: cannot be read; delete {checkpoint.parent} and train again") from error
+    if content["recipe"] != recipe:
+        raise InputError(
+            f"{checkpoint}: was made by the recipe {content['recipe']!r}, this training's is {recipe!r}; "
+            f"delete {checkpoint.parent} and train again"
+        )
+    return int(content["global_step"])
 
 
 def write_curve(rows: list[dict[str, float]], path: str | Path) -> None:
-    """Write the learning curve as CSV: step, train_loss, val_loss."""
+    """Write the learning curve as CSV: step, training losses, val_loss, terms of the loss; empty: no value."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    losses = sorted(column for column in columns if column.startswith("train_loss"))
+    first = ["step", *losses, "val_loss"]
     with atomic_path(path) as temporary, open(temporary, "w", newline="") as stream:
-        writer = csv.DictWriter(stream, ["step", "train_loss", "val_loss"])
+        writer = csv.DictWriter(stream, [*first, *sorted(set(columns) - set(first))])
         writer.writeheader()
         writer.writerows(rows)

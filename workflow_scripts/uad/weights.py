@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from uad.errors import InputError
 from uad.files import atomic_path
+
+
+def recipe_of(method: str, params: dict[str, Any]) -> dict[str, str]:
+    """What a model file says about itself: the method and its hyper-parameters."""
+    return {"method": method, "params": json.dumps(params, sort_keys=True)}
 
 
 def save_model(network: nn.Module, path: str | Path, metadata: dict[str, str]) -> None:
@@ -19,13 +26,23 @@ def save_model(network: nn.Module, path: str | Path, metadata: dict[str, str]) -
         save_file(weights, temporary, metadata)
 
 
-def load_model(network: nn.Module, path: str | Path) -> nn.Module:
+def load_model(network: nn.Module, path: str | Path, recipe: dict[str, str]) -> nn.Module:
     """Fill a network with the weights of `save_model`, in evaluation mode.
 
+    Args:
+        recipe: metadata that the file must have.
+
     Raises:
-        InputError: the file is damaged or does not hold this network.
+        InputError: the file is damaged, was made by another recipe, or does not hold this network.
     """
     try:
+        with safe_open(path, "pt") as file:
+            written = file.metadata() or {}
+        for key, value in recipe.items():
+            if written.get(key) != value:
+                raise InputError(
+                    f"{path}: was trained with {key} {written.get(key)}, the arm has {value}; train it again"
+                )
         network.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as error:
         raise InputError(f"{path}: not a model of this arm ({str(error).splitlines()[0]}); train it again") from error

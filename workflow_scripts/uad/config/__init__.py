@@ -1,5 +1,5 @@
 """The configuration: one pydantic model, three protocols, and messages that say what was probably meant."""
 
-from uad.config.load import Config, arm_settings, build_method, in_order_of, load, resolve
+from uad.config.load import Config, arm_settings, build_method, in_order_of, load, pretraining_settings, resolve
 
-__all__ = ["Config", "arm_settings", "build_method", "in_order_of", "load", "resolve"]
+__all__ = ["Config", "arm_settings", "build_method", "in_order_of", "load", "pretraining_settings", "resolve"]

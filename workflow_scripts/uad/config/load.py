@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from uad import pretraining
 from uad.config.model import Config, TrainSettings
 from uad.config.protocols import protocol_values
 from uad.errors import InputError
@@ -63,6 +64,9 @@ def resolve(raw: dict[str, Any]) -> Config:
         raw[block] = {name: entry for name, entry in (raw.get(block) or {}).items() if entry is not None}
     protocol = raw.get("protocol", "clean")
     below = protocol_values(protocol) if protocol in ("clean", "authors", "paper") else {}
+    for values in below.get("train_by_method", {}).values():  # who names a key of `train` means it for all arms
+        for key in raw.get("train") or {}:
+            values.pop(key, None)
     try:
         config = Config.model_validate(merge(below, raw))
     except ValidationError as error:
@@ -70,7 +74,8 @@ def resolve(raw: dict[str, Any]) -> Config:
     for name in config.arms:
         arm_settings(config, name)
     for method in config.train_by_method:
-        _known_method(method, f"train_by_method.{method}")
+        if method not in pretraining.PRETRAININGS:
+            _known_method(method, f"train_by_method.{method}")
     return config
 
 
@@ -95,18 +100,36 @@ def arm_settings(config: Config, arm: str) -> dict[str, Any]:
     method = method_class(config, arm)
     section = getattr(config, method.section).model_dump(mode="json") if method.section else {}
     shared = {key: value for key, value in section.items() if key in method.Params.model_fields}
-    train = merge(config.train.model_dump(mode="json"), config.train_by_method.get(settings.method, {}))
     checked = {}
     for key, model, values in (
         ("params", method.Params, merge(shared, settings.params)),
-        ("train", TrainSettings, merge(train, settings.train)),
+        ("train", TrainSettings, merge(_train_keys(config, settings.method), settings.train)),
     ):
-        try:
-            checked[key] = model.model_validate(values).model_dump(mode="json")
-        except ValidationError as error:
-            lines = _messages(error, model, f"arms.{arm}.{key}")
-            raise InputError("\n".join(f"config: {line}" for line in lines)) from error
+        checked[key] = _checked(model, values, f"arms.{arm}.{key}")
+    chunk = method(method.Params.model_validate(checked["params"])).chunk
+    batch = checked["train"]["batch_size"]
+    if batch % chunk:
+        raise InputError(f"config: arms.{arm}.params.chunk: {chunk} does not divide train.batch_size, {batch}")
     return {"arm": arm, "method": settings.method, **checked}
+
+
+def pretraining_settings(config: Config, arm: str) -> dict[str, Any]:
+    """The same for what the arm is pre-trained with: `train`, below `train_by_method.<its name>`."""
+    method = build_method(config, arm).pretraining()
+    name = next(name for name, kind in pretraining.PRETRAININGS.items() if isinstance(method, kind))
+    train = _checked(TrainSettings, _train_keys(config, name), f"train_by_method.{name}")
+    return {"arm": arm, "method": name, "params": method.params.model_dump(mode="json"), "train": train}
+
+
+def _train_keys(config: Config, name: str) -> dict[str, Any]:
+    return merge(config.train.model_dump(mode="json"), config.train_by_method.get(name, {}))
+
+
+def _checked(model: type[BaseModel], values: dict[str, Any], where: str) -> dict[str, Any]:
+    try:
+        return model.model_validate(values).model_dump(mode="json")
+    except ValidationError as error:
+        raise InputError("\n".join(f"config: {line}" for line in _messages(error, model, where))) from error
 
 
 def _known_method(name: str, key: str) -> type[Method]:

@@ -200,9 +200,17 @@ class DiffusionSettings(Section):
     unet: UNetSettings = UNetSettings()
 
 
+class SparkSettings(Section):
+    """Masked pre-training of the encoder; its steps and precision are `train_by_method.spark`."""
+
+    mask_ratio: Probability = Field(0.65, description="D24. Share of the 32 x 32 cells that are hidden.")
+    decoder_width: int = Field(512, ge=32, description="Channels of the decoder's first stage, 32 or more.")
+
+
 class ConditionedDiffusionSettings(DiffusionSettings):
     encoder: EncoderSettings = EncoderSettings()
     condition: ConditionSettings = ConditionSettings()
+    spark: SparkSettings | None = Field(None, description="Pre-train the encoder with SparK; null: random weights.")
 
 
 class AugmentationSettings(Section):
@@ -277,7 +285,16 @@ class PerceptualSettings(Section):
 
 class TableSettings(Section):
     l1_ratio: Literal["mean_of_ratios", "ratio_of_means"] = "mean_of_ratios"
-    permutation_rounds: int = Field(10000, gt=0)
+    permutation_rounds: int = Field(10000, gt=0, description="Rounds of the tests and of the bootstrap.")
+    test_unit: Literal["volumes", "folds"] = Field(
+        "volumes", description="D21. `folds`: unpaired test of the fold means, as the paper may have done."
+    )
+    ablation: bool = Field(True, description="Table 4: every arm that is no control with each step left out.")
+
+
+class ReportSettings(Section):
+    viewer_scans: int = Field(3, ge=0, description="Test scans per cohort and modality in the viewer (fold 0).")
+    thumbnails: int = Field(24, ge=0, description="Scans per cohort and modality pictured in the report.")
 
 
 class ExecutionSettings(Section):
@@ -287,6 +304,9 @@ class ExecutionSettings(Section):
     preprocess_threads: int = Field(8, gt=0)
     train_threads: int = Field(4, gt=0)
     score_threads: int = Field(4, gt=0)
+    slices_per_pass: int | None = Field(
+        None, gt=0, description="Slices that enter a network at once at inference; null: a whole volume."
+    )
     keep_reconstructions: bool = True
 
 
@@ -315,6 +335,7 @@ class Config(Section):
     threshold: ThresholdSettings = ThresholdSettings()
     perceptual: PerceptualSettings = PerceptualSettings()
     tables: TableSettings = TableSettings()
+    report: ReportSettings = ReportSettings()
     execution: ExecutionSettings = ExecutionSettings()
 
     @model_validator(mode="after")

@@ -21,10 +21,13 @@ class Choice(NamedTuple):
 
 CHOICES = (
     Choice("D1", "train.learning_rate", 1e-5, 1e-4, 1e-4, "learning rate of Adam"),
+    Choice("D1", "train_by_method.fanogan.learning_rate", 1e-4, None, None, "the text's exception"),
     Choice("D2", "train.max_steps", 17600, 19200, 17600, "1600 epochs: of 11 steps (text), of 12 (CSV rows)"),
-    Choice("D2", "train_by_method.cddpm.max_steps", None, 14400, None, "the code trains cDDPM for 1200 epochs"),
+    Choice("D2", "train_by_method.cddpm.max_steps", None, 14400, 13200, "the code trains cDDPM for 1200 epochs"),
+    Choice("D2", "train_by_method.spark.max_steps", None, 14400, 13200, "and SparK"),
     Choice("D3", "train.precision", "32-true", "32-true", "bf16-mixed", "one precision for all arms in `clean`"),
     Choice("D3", "train_by_method.cddpm.precision", None, "16-mixed", None, "AMP fp16 in the code"),
+    Choice("D3", "train_by_method.spark.precision", None, "16-mixed", None, "AMP fp16 in the code"),
     Choice("D4, D5, D20", "splits.source", "clean", "authors", "clean", "authors' CSVs leak 7 to 9 test subjects"),
     Choice("D6", "diffusion.condition.dim", 128, 512, 512, "width of the condition"),
     Choice("D6", "diffusion.condition.mlp", False, True, True, "extra MLP on the condition"),
@@ -53,10 +56,12 @@ CHOICES = (
     Choice("D12", "preprocess.n4.mask_stripped", True, False, True, "BraTS gets N4 without a mask in the code"),
     Choice("D13", "pack.percentiles", [1, 99], [1, 99], [1, 99], "intensity window inside the brain"),
     Choice("D14", "train.validation", "fixed", "random", "fixed", "random validation makes the choice noisy"),
+    Choice("D14", "train_by_method.spark.augment", False, False, False, "no augmentation in SparK"),
     Choice("D16", "diffusion.objective", "residual", "x0", "x0", "x0 = x_t - output in the text"),
     Choice("D17", "diffusion.noise.shared", False, True, False, "one noise field per batch in the code"),
     Choice("D17", "diffusion.noise.offset", False, False, True, "the lattice origin leaves pixel (0, 0) free"),
     Choice("D17", "diffusion.noise.half", False, True, False, "the code rounds noise to float16"),
+    Choice("D21", "tables.test_unit", "folds", "volumes", "volumes", "the paper names no unit of its test"),
     Choice(
         "D26",
         "threshold.search",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from uad.diffusion.process import noised_to, predict_x0, q_sample, to_signed, to_unit
 from uad.diffusion.schedule import Schedule
@@ -19,7 +21,7 @@ def quarter_boxes(height: int, width: int) -> Tensor:
 
 
 def patched_training_loss(
-    network: nn.Module,
+    network: Callable[..., Tensor],
     x0: Tensor,
     generator: torch.Generator,
     schedule: Schedule,
@@ -45,7 +47,7 @@ def patched_training_loss(
 
 @torch.no_grad()
 def reconstruct_patched(
-    network: nn.Module,
+    network: Callable[..., Tensor],
     x0: Tensor,
     t_test: int,
     generator: torch.Generator,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from uad.diffusion.schedule import Schedule
 from uad.diffusion.simplex import NoiseOptions, noise_like
@@ -28,7 +30,7 @@ def q_sample(x0: Tensor, t: Tensor, noise: Tensor, schedule: Schedule) -> Tensor
 
 
 def predict_x0(
-    network: nn.Module, x_t: Tensor, t: Tensor, condition: Tensor | None = None, objective: str = "x0"
+    network: Callable[..., Tensor], x_t: Tensor, t: Tensor, condition: Tensor | None = None, objective: str = "x0"
 ) -> Tensor:
     """The reconstruction in [-1, 1], float32, not clamped (D16).
 
@@ -42,7 +44,7 @@ def predict_x0(
 
 
 def training_loss(
-    network: nn.Module,
+    network: Callable[..., Tensor],
     x0: Tensor,
     generator: torch.Generator,
     schedule: Schedule,
@@ -74,7 +76,7 @@ def noised_to(
 
 @torch.no_grad()
 def reconstruct(
-    network: nn.Module,
+    network: Callable[..., Tensor],
     x0: Tensor,
     t_test: int,
     generator: torch.Generator,

@@ -35,7 +35,7 @@ class AE(Method):
         return (network(images) - images).abs().mean()
 
     def reconstruct(self, network: nn.Module, images: Tensor, t_tests: list[int], generator: Generator) -> Tensor:
-        return network(images)[None]
+        return self.by_slices(network, images)[None]
 
 
 METHOD = AE

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import pydantic
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
     import numpy as np
     from torch import Generator, Tensor, nn
+    from torch.optim import Optimizer
 
 
 class NoParams(pydantic.BaseModel):
@@ -41,6 +45,7 @@ class Method:
     reads_noise_levels: ClassVar[bool] = False  # diffusion: read at each t_test and as an ensemble
     postprocess: ClassVar[bool] = True  # False: the map enters after post-processing (controls)
     control: ClassVar[bool] = False  # proves the metrics; not a competitor
+    parts: ClassVar[tuple[str, ...]] = ()  # sub-networks that train in turns, by their attribute of the network
     chunk: int = 1  # consecutive slices of one volume that a training batch holds side by side
     gpu_hours: ClassVar[float] = 1.0  # one training at the paper's size on one GPU; asked from the cluster
     RECIPE_VERSION: ClassVar[int] = 1  # raise when the numbers change
@@ -48,6 +53,8 @@ class Method:
     def __init__(self, params: pydantic.BaseModel) -> None:
         self.params = params
         self.per_fold = self.trains  # a method that learns nothing gives the same in every fold
+        self.terms: dict[str, Tensor] = {}  # named parts of the last loss, for the learning curve
+        self.slices_per_pass: int | None = None  # bounds memory at inference; None: a whole volume at once
 
     def input_files(self, cohorts: list[str], modality: str, fold: int) -> list[str]:
         """Files or folders that the method reads besides its model and the packed scans."""
@@ -60,19 +67,63 @@ class Method:
         """The network to train, for slices of `shape` (height, width)."""
         raise TypeError(f"{type(self).__name__} has nothing to train")
 
+    def pretraining(self) -> Method | None:
+        """What is trained first, in a job of its own; None: the network starts from random weights."""
+        return None
+
+    def start_from(self, network: nn.Module, weights: str | Path) -> None:
+        """Fill the fresh network with the model file that `pretraining` made."""
+        raise TypeError(f"{type(self).__name__} is not pre-trained")
+
+    def kept(self, network: nn.Module) -> nn.Module:
+        """The part of the trained network that the model file keeps."""
+        return network
+
     def loss(self, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
         """Training loss of a batch of slices [B, 1, H, W] in [0, 1]; all randomness from `generator`.
 
-        B is a multiple of `chunk`: the consecutive slices of one volume follow each other.
+        B is a multiple of `chunk`: the consecutive slices of one volume follow each other.  On healthy validation
+        slices it picks the best checkpoint.
         """
         raise TypeError(f"{type(self).__name__} has nothing to train")
+
+    def optimizer(self, weights: Iterable[nn.Parameter], learning_rate: float, part: str = "") -> Optimizer:
+        """The optimiser of the network, or of one of its `parts`."""
+        import torch
+
+        return torch.optim.Adam(weights, learning_rate)
+
+    def part_of_step(self, step: int, max_steps: int) -> str:
+        """Which of the `parts` moves in this step; a step is one update of one part."""
+        raise TypeError(f"{type(self).__name__} has no parts")
+
+    def part_loss(self, part: str, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
+        """Training loss of one of the `parts`; the weights of the others are frozen meanwhile."""
+        raise TypeError(f"{type(self).__name__} has no parts")
+
+    def judged_from(self, max_steps: int) -> int:
+        """Number of steps before `loss` says anything about the network: checkpoints up to there are never best."""
+        return 0
+
+    def by_slices(self, module: Callable[..., Tensor], *slices: Tensor | None) -> Tensor:
+        """module(*slices) for tensors of equal length (or None), `slices_per_pass` at a time."""
+        import torch
+
+        count = len(slices[0])
+        size = self.slices_per_pass or count
+        portions = (
+            [tensor if tensor is None else tensor[start : start + size] for tensor in slices]
+            for start in range(0, count, size)
+        )
+        return torch.cat([module(*portion) for portion in portions])
 
     def reconstruct(
         self, network: nn.Module | None, images: Tensor, t_tests: list[int], generator: Generator
     ) -> Tensor:
         """Reconstruct a volume [Z, 1, H, W] in [0, 1] once per noise level: [T, Z, 1, H, W], not clamped.
 
-        T is 1 for methods that do not read noise levels.
+        T is 1 for methods that do not read noise levels.  `generator` lives on the CPU, so that a GPU sees the
+        same noise.
         """
         raise TypeError(f"{type(self).__name__} gives no reconstruction")
 

@@ -8,7 +8,11 @@ from uad.config.model import ConditionedDiffusionSettings
 from uad.methods.ddpm import DDPM
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor, nn
+
+    from uad.methods.base import Method
 
 
 class ConditionedDDPM(DDPM):
@@ -28,8 +32,18 @@ class ConditionedDDPM(DDPM):
             ResNetEncoder(**encoder.model_dump(), output_dim=condition.dim),
         )
 
+    def pretraining(self) -> Method | None:
+        from uad.pretraining import SparK
+
+        return SparK.of(self.params) if self.params.spark else None
+
+    def start_from(self, network: nn.Module, weights: str | Path) -> None:
+        from uad.pretraining import load_encoder
+
+        load_encoder(network.encoder, weights, self.pretraining())
+
     def condition(self, network: nn.Module, images: Tensor) -> Tensor:
-        return network.encoder(images)
+        return self.by_slices(network.encoder, images)
 
 
 METHOD = ConditionedDDPM

@@ -45,7 +45,7 @@ class DAE(Method):
         return ((network(images + noise) - images).square() * foreground).mean()
 
     def reconstruct(self, network: nn.Module, images: Tensor, t_tests: list[int], generator: Generator) -> Tensor:
-        return network(images)[None]
+        return self.by_slices(network, images)[None]
 
 
 def coarse_noise(images: Tensor, nodes: int, generator: Generator) -> Tensor:

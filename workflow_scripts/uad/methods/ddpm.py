@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from uad.config.model import DiffusionSettings
@@ -41,9 +42,8 @@ class DDPM(Method):
 
         condition = self.condition(network, images)  # of the noise-free volume: once for all noise levels
         process = self._process(images)
-        return torch.stack(
-            [reconstruct(network, images, t, generator, condition=condition, **process) for t in t_tests]
-        )
+        unet = partial(self.by_slices, network)
+        return torch.stack([reconstruct(unet, images, t, generator, condition=condition, **process) for t in t_tests])
 
     def _process(self, images: Tensor) -> dict[str, Any]:
         from uad.diffusion.schedule import cosine_schedule

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from uad.methods.ddpm import DDPM
@@ -24,7 +25,8 @@ class PatchedDDPM(DDPM):
         from uad.diffusion.patched import quarter_boxes, reconstruct_patched
 
         process = {"boxes": quarter_boxes(*images.shape[2:]), **self._process(images)}
-        return torch.stack([reconstruct_patched(network, images, t, generator, **process) for t in t_tests])
+        unet = partial(self.by_slices, network)
+        return torch.stack([reconstruct_patched(unet, images, t, generator, **process) for t in t_tests])
 
 
 METHOD = PatchedDDPM

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pydantic
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class ThreshParams(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid")
 
-    invert: bool = False  # dark lesions (T1): 1 - x inside the brain; the paper's T1 numbers are not inverted
+    # dark lesions: 1 - x inside the brain, `auto`: of T1 only; the paper's T1 numbers are not inverted
+    invert: bool | Literal["auto"] = False
     equalise: bool = False  # histogram equalisation inside the brain, as in the original
 
 
@@ -26,6 +27,14 @@ class Thresh(Method):
     gives = "map"
     trains = False
 
+    def __init__(self, params: ThreshParams) -> None:
+        super().__init__(params)
+        self._inverts = params.invert is True
+
+    def enter(self, cohort: str, modality: str, fold: int) -> None:
+        if self.params.invert == "auto":
+            self._inverts = modality == "t1"
+
     def anomaly_map(self, scan: Scan, rng: np.random.Generator) -> np.ndarray:
         import numpy as np
 
@@ -34,7 +43,7 @@ class Thresh(Method):
             from skimage.exposure import equalize_hist
 
             image = equalize_hist(image, nbins=256, mask=scan.mask).astype(np.float32)
-        if self.params.invert:
+        if self._inverts:
             image = 1 - image
         return np.clip(image, 0, None) * scan.mask
 

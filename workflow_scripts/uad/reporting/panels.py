@@ -72,14 +72,15 @@ def slice_examples(examples: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[
                 f"{first['subject']} {first['image'].shape}; score all arms on one cohort"
             )
     index = lesion_slice(first["label"], first["image"])
-    rows, columns = _brain_box(first["image"][index])
+    rows, columns = brain_box(first["image"][index])
     return {
         arm: {key: example[key][index, rows, columns] for key in ARRAYS if example[key].size}
         for arm, example in examples.items()
     }
 
 
-def _brain_box(image: np.ndarray) -> tuple[slice, slice]:
+def brain_box(image: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of a slice [Y, X] that hold the brain and a small margin."""
     inside = image > 0
     if not inside.any():
         return slice(None), slice(None)
@@ -112,7 +113,7 @@ def examples_figure(
         panels = figure.subplots(len(shown), len(ARRAYS), squeeze=False)
         for row, arm in zip(panels, shown, strict=True):
             for panel, key in zip(row, ARRAYS, strict=True):
-                _draw(panel, key, slices.get(arm), (rows, columns))
+                draw_panel(panel, key, slices.get(arm), (rows, columns))
             row[0].set_ylabel(labels[arm], rotation=0, ha="right", va="center", labelpad=7)
             place = {"transform": row[0].transAxes, "clip_on": False, "solid_capstyle": "butt"}
             row[0].plot([-0.045, -0.045], [0, 1], color=looks[arm].colour, linewidth=3, **place)
@@ -124,7 +125,18 @@ def examples_figure(
     return figure
 
 
-def _draw(panel: Axes, key: str, arrays: Mapping[str, np.ndarray] | None, shape: tuple[int, int]) -> None:
+def draw_panel(
+    panel: Axes,
+    key: str,
+    arrays: Mapping[str, np.ndarray] | None,
+    shape: tuple[int, int],
+    top: float | None = None,
+    note: bool = True,
+) -> None:
+    """Draw one of `ARRAYS` of a slice; a grey field where it is missing.
+
+    top: end of a map's scale, its own maximum if None. note: print that maximum, or why a field is grey.
+    """
     panel.set(xticks=[], yticks=[], facecolor="black")
     panel.grid(False)
     panel.spines[:].set_visible(False)
@@ -132,10 +144,13 @@ def _draw(panel: Axes, key: str, arrays: Mapping[str, np.ndarray] | None, shape:
         panel.set_facecolor("#eeeeee")
         panel.imshow(np.full(shape, np.nan))
         text = "missing" if arrays is None else f"no {key}"
-        panel.text(0.5, 0.5, text, transform=panel.transAxes, ha="center", va="center", color="#555555", fontsize=6.5)
+        place = {"ha": "center", "va": "center", "fontsize": 6.5 if note else 4}
+        panel.text(0.5, 0.5, text, transform=panel.transAxes, color="#555555", **place)
     elif key == "map":
-        top = float(np.nanmax(arrays[key]))
+        top = float(np.nanmax(arrays[key])) if top is None else top
         panel.imshow(arrays[key], cmap="inferno", vmin=0, vmax=top or 1, interpolation="nearest")
+        if not note:
+            return
         text = panel.text(0.97, 0.03, f"max {top:.2g}", transform=panel.transAxes, ha="right", color="white")
         text.set(fontsize=6, path_effects=[withStroke(linewidth=1.5, foreground="black")])
     elif key in ("prediction", "label"):

@@ -1,0 +1,60 @@
+# The report: one folder that opens from disk, with a viewer for a few scans of every cohort.
+
+
+rule html_report:
+    input:
+        scores=scores(),
+        # the viewer shows fold 0, which every arm has
+        arrays=[
+            f"{RESULTS}/reconstructions/{arm}/{modality}/fold0/arrays.tsv"
+            for arm in CONFIG.arms
+            for modality in MODALITIES
+        ],
+        stores=[
+            path
+            for cohort, modality in [*places(True), *places(False)]
+            for path in store_files(cohort, modality)
+        ],
+        shards=[
+            f"{RESULTS}/preprocessed/{cohort}/shard-{shard}.tsv"
+            for cohort in COHORTS
+            for shard in shards(cohort)
+        ],
+        tables=rules.tables.output,
+        figures=rules.figures.output.png,
+        check=rules.check.output,
+    output:
+        f"{RESULTS}/report/index.html",
+    log:
+        f"{RESULTS}/logs/html_report.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/html_report.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        settings=settings_file(
+            "report",
+            CONFIG.run,
+            run=CONFIG.run,
+            protocol=CONFIG.protocol,
+            phantom=bool(PHANTOMS),
+            arms=arm_rows(),
+            folds=CONFIG.folds,
+            healthy=places(True),
+            pathological=places(False),
+            single=CONFIG.inference.single,
+            inference=section("inference"),
+            postprocess=section("postprocess"),
+            spacing_mm=store_spacing_mm(),
+            config=without(CONFIG.model_dump(mode="json"), "execution"),
+            **section("report"),
+        ),
+        results=lambda wc: RESULTS,
+        folder=lambda wc: f"{RESULTS}/report",
+    shell:
+        "python workflow_scripts/make_report.py --settings {params.settings} --results {params.results}"
+        " --scores {input.scores} --arrays {input.arrays} --shards {input.shards} --tables {input.tables}"
+        " --figures {input.figures} --check {input.check} --folder {params.folder} 2>&1 | tee {log}"

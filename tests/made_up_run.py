@@ -1,0 +1,229 @@
+"""A small finished run with known content, for the tests of the report.
+
+One healthy cohort (ixi) and one with lesions (brats21), T2, one fold, four scans each: two for validation, two for
+test.  The arm `near` reconstructs everything but the lesion, at three noise levels that are 0.1 apart; `blank` draws a
+constant map; `oracle` is a control.
+"""
+
+import json
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from uad.files import sha256_of
+
+SHAPE = (6, 10, 8)  # Z, Y, X
+SCANS = ("scan-0", "scan-1", "scan-2", "scan-3")
+TEST_SCANS = SCANS[2:]
+ODD_SITE = "<b>North</b> & South"
+LESION = (slice(2, 5), slice(3, 6), slice(4, 7))  # 27 voxels
+LESION_ML = {"scan-0": 0.5, "scan-1": 20.0, "scan-2": 0.5, "scan-3": 20.0}
+LEVELS = [250, 500, 750]
+OFFSETS = {250: -0.1, 500: 0.0, 750: 0.1}  # of the reconstruction from the healthy image
+THRESHOLD = 0.3
+ARMS = [
+    {"arm": "near", "label": "Near", "control": False, "per_fold": True, "postprocess": True},
+    {"arm": "blank", "label": "Blank", "control": False, "per_fold": False, "postprocess": True},
+    {"arm": "oracle", "label": "oracle", "control": True, "per_fold": False, "postprocess": False},
+]
+SETTINGS = {
+    "run": "made-up",
+    "protocol": "clean",
+    "phantom": True,
+    "arms": ARMS,
+    "folds": 1,
+    "healthy": [["ixi", "t2"]],
+    "pathological": [["brats21", "t2"]],
+    "single": 500,
+    "inference": {"t_test": LEVELS, "single": 500, "ensemble": LEVELS},
+    "postprocess": {"order": [], "median_size": 1, "erosion": 0, "component_max_size": 7},
+    "spacing_mm": 4.0,
+    "config": {"run": "made-up", "protocol": "clean", "seed": 31, "folds": 1},
+    "viewer_scans": 2,
+    "thumbnails": 3,
+}
+
+
+def healthy_image(scan):
+    """Brain of a scan without lesion: brightness grows along every axis and differs between scans."""
+    z, y, x = np.indices(SHAPE)
+    image = 0.2 + 0.02 * z + 0.01 * y + 0.015 * x + 0.02 * SCANS.index(scan)
+    image[:, 0] = image[:, -1] = 0  # no brain at the rim
+    return image.astype(np.float32)
+
+
+def image_of(cohort, scan):
+    image = healthy_image(scan)
+    if cohort == "brats21":
+        image[LESION] = 0.9
+    return image
+
+
+def reconstruction(scan, level):
+    return healthy_image(scan) + np.float32(OFFSETS[level])
+
+
+def write_run(results):
+    """Write the run; returns the keyword arguments of `uad.reporting.report.build.Inputs`."""
+    for cohort in ("ixi", "brats21"):
+        _write_store(results, cohort)
+        _write_shards(results, cohort)
+    arrays = [_write_arrays(results, arm["arm"]) for arm in ARMS]
+    scores = results / "metrics" / "all.parquet"
+    scores.parent.mkdir(parents=True)
+    score_rows().to_parquet(scores, index=False)
+    (results / "check.txt").write_text("every arm scored the same volumes\n")
+    _write_benchmarks(results / "benchmarks")
+    return {
+        "results": results,
+        "scores": [scores],
+        "arrays": arrays,
+        "shards": sorted(results.glob("preprocessed/*/shard-*.tsv")),
+        "tables": _write_tables(results / "tables"),
+        "figures": _write_figures(results / "figures"),
+        "check": results / "check.txt",
+    }
+
+
+def score_rows():
+    rows = []
+    for arm, t_test in (
+        ("near", "250"),
+        ("near", "500"),
+        ("near", "750"),
+        ("near", "ens"),
+        ("blank", ""),
+        ("oracle", ""),
+    ):
+        for cohort in ("ixi", "brats21"):
+            ill = cohort == "brats21"
+            dice = {"near": 0.75, "blank": 0.1, "oracle": 1.0}[arm]
+            for scan in SCANS:
+                scored = dice + (0.05 if scan == "scan-3" else -0.05) * (arm != "oracle") if ill else np.nan
+                rows.append({
+                    "arm": arm, "method": arm, "modality": "t2", "fold": 0, "cohort": cohort, "subject": scan,
+                    "split": "test" if scan in TEST_SCANS else "val", "site": _site(scan), "t_test": t_test,
+                    "variant": "full", "dice": scored, "auprc": scored, "auroc": scored, "prevalence": 0.05 * ill,
+                    "l1": np.nan, "l1_lesion": np.nan, "l1_healthy": np.nan,
+                    "ssim": 0.9 if scan == "scan-2" else 0.8, "psnr": np.nan, "lpips": np.nan, "lpips_backbone": "",
+                    "kld": np.nan, "kld_entropy": np.nan, "threshold": THRESHOLD if ill else np.nan,
+                    "dice_fpr01": scored, "dice_fpr05": scored, "dice_fpr10": scored,
+                    "lesion_ml": LESION_ML[scan] if ill else 0.0, "voxels": 480,
+                })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _site(scan):
+    return ODD_SITE if scan == "scan-3" else "Plain"
+
+
+def _write_store(results, cohort):
+    folder = results / "store"
+    folder.mkdir(parents=True, exist_ok=True)
+    images = np.stack([image_of(cohort, scan) for scan in SCANS])
+    labels = np.zeros(images.shape, np.uint8)
+    if cohort == "brats21":
+        labels[(slice(None), *LESION)] = 1
+    np.save(folder / f"{cohort}_t2.images.npy", images)
+    np.save(folder / f"{cohort}_t2.masks.npy", (images > 0).astype(np.uint8))
+    np.save(folder / f"{cohort}_t2.labels.npy", labels)
+    index = {"row": range(4), "subject": SCANS, "site": [_site(scan) for scan in SCANS], "scanner": "", "age": 40}
+    lesions = [LESION_ML[scan] if cohort == "brats21" else 0.0 for scan in SCANS]
+    pd.DataFrame({**index, "lesion_ml": lesions}).to_csv(folder / f"{cohort}_t2.tsv", sep="\t", index=False)
+    _write_record(folder / f"{cohort}_t2.json", "a" * 40, numpy="2.0")
+
+
+def _write_shards(results, cohort):
+    folder = results / "preprocessed" / cohort
+    folder.mkdir(parents=True)
+    names = [*SCANS, "lost"] if cohort == "brats21" else list(SCANS)
+    lines = [
+        {
+            "subject": name, "modality": "t2", "image": "i", "mask": "m", "label": "", "sha256": "0", "seconds": 1.5,
+            "status": "failed" if name == "lost" else "ok", "message": "truncated <file>" if name == "lost" else "",
+            "brain_ml": 1400 + 10 * place, "atlas_dice": 0.95 - 0.01 * place, "n4_min": 0.9, "n4_max": 1.2,
+            "clipped_fraction": 0.001,
+        }
+        for place, name in enumerate(names)
+    ]  # fmt: skip
+    if cohort == "brats21":
+        for column in ("seconds", "brain_ml", "atlas_dice", "n4_min", "n4_max", "clipped_fraction"):
+            lines[-1][column] = ""  # nothing was measured
+    pd.DataFrame(lines).to_csv(folder / "shard-0.tsv", sep="\t", index=False)
+
+
+def _write_arrays(results, arm):
+    folder = results / "reconstructions" / arm / "t2" / "fold0"
+    folder.mkdir(parents=True)
+    rows = []
+    for cohort in ("ixi", "brats21"):
+        array, index = folder / f"{cohort}.npy", folder / f"{cohort}.tsv"
+        np.save(array, _outputs(arm, cohort).astype(np.float16))
+        pd.DataFrame({"row": range(4), "subject": SCANS}).to_csv(index, sep="\t", index=False)
+        levels = LEVELS if arm == "near" else []
+        gives = "reconstruction" if arm == "near" else "map"
+        rows.append({"cohort": cohort, "array": array, "index": index, "sha256": sha256_of(array), "gives": gives,
+                     "t_tests": json.dumps(levels), "volumes": 4})  # fmt: skip
+    pd.DataFrame(rows).to_csv(folder / "arrays.tsv", sep="\t", index=False)
+    _write_record(folder / "provenance.json", "b" * 40, numpy="2.1")
+    return folder / "arrays.tsv"
+
+
+def _outputs(arm, cohort):
+    if arm == "near":
+        return np.stack([[reconstruction(scan, level) for scan in SCANS] for level in LEVELS])
+    return np.full((1, len(SCANS), *SHAPE), 0.25, np.float32)
+
+
+def _write_record(path, commit, **packages):
+    settings = {"stage": path.stem, "seed": 31}
+    record = {
+        "settings": settings,
+        "code": {"commit": commit, "modified": False},
+        "packages": packages,
+        "hardware": {"machine": "abacus", "cores": 3},
+        "started": "2031-01-02T03:04:05Z",
+        "seconds": 75.0,
+    }
+    path.write_text(json.dumps(record))
+
+
+def _write_benchmarks(folder):
+    (folder / "train").mkdir(parents=True)
+    head = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
+    (folder / "train" / "near-t2-fold0.tsv").write_text(head + "3600.5\t1:00:00\t900.4\t0\t0\t0\t0\t0\t90\t3000\n")
+    (folder / "train" / "near-t1-fold0.tsv").write_text(head + "100.0\t0:01:40\t-\t-\t-\t-\t-\t-\t-\t-\n")
+    (folder / "tables.tsv").write_text(head + "2.0\t0:00:02\t200\t0\t0\t0\t0\t0\t90\t1.5\n")
+
+
+def _write_tables(folder):
+    folder.mkdir()
+    lines = [("near", 0, 65.0, 0.5, 0), ("near", 1, 75.25, 0.00001, 1), ("blank", 0, 10.0, 0.04, 0),
+             ("oracle", 0, 100.0, np.nan, 0)]  # fmt: skip
+    pd.DataFrame(
+        [
+            {"arm": arm, "ens": ens, "ssl": 0, "cohort": "brats21", "modality": "t2", "metric": "dice", "mean": mean,
+             "p_value": p, "star": star, "against": "" if arm == "oracle" else "near ens"}
+            for arm, ens, mean, p, star in lines
+        ]
+    ).to_csv(folder / "table3.csv", index=False)  # fmt: skip
+    names = {"near": "Near", "blank": "Blank", "oracle": "oracle"}
+    body = "".join(
+        f"<tr><th>{names[arm]}</th><td>{'✓' if ens else ''}</td><td>{mean:.2f}<br><small>(7.00)</small></td></tr>"
+        for arm, ens, mean, *_ in lines
+    )
+    heads = "<th>Arm</th><th>ENS</th><th>Dice (%)</th>"
+    head = f"<thead><tr><th colspan=2></th><th>BraTS21 (T2)</th></tr><tr>{heads}</tr></thead>"
+    page = f"<!doctype html><table>{head}<tbody>{body}</tbody></table>\n<p>Run made-up.</p></html>"
+    for name in ("table2", "table3"):
+        (folder / f"{name}.html").write_text(page)
+    return sorted(folder.iterdir())
+
+
+def _write_figures(folder):
+    folder.mkdir()
+    for stem in ("fig5", "overview", "fig4-brats21-t2", "curves-t2"):
+        Image.fromarray(np.zeros((60, 80, 3), np.uint8)).save(folder / f"{stem}.png")
+    (folder / "overview.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    return sorted(folder.glob("*.png"))

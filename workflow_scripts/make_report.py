@@ -1,0 +1,40 @@
+"""Make the report of a run: a folder with index.html that opens from disk."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from uad.errors import run_program
+from uad.provenance import Provenance
+from uad.recipe import read_settings
+from uad.reporting.report.build import Inputs, build_report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", required=True, type=Path)
+    parser.add_argument("--results", required=True, type=Path)
+    parser.add_argument("--scores", required=True, nargs="+", type=Path)
+    parser.add_argument("--arrays", required=True, nargs="+", type=Path, help="tables of cached arrays, fold 0")
+    parser.add_argument("--shards", required=True, nargs="+", type=Path, help="tables of preprocessed scans")
+    parser.add_argument("--tables", required=True, nargs="+", type=Path, help="the tables in every format")
+    parser.add_argument("--figures", required=True, nargs="+", type=Path, help="the figures' PNG files")
+    parser.add_argument("--check", required=True, type=Path)
+    parser.add_argument("--folder", required=True, type=Path)
+    arguments = parser.parse_args()
+
+    settings = read_settings(arguments.settings)
+    provenance = Provenance(settings)
+
+    def progress(line: str) -> None:
+        print(f"[report] {line}", file=sys.stderr, flush=True)
+
+    names = ("results", "scores", "arrays", "shards", "tables", "figures", "check")
+    inputs = Inputs(**{name: getattr(arguments, name) for name in names})
+    counts = build_report(settings, inputs, arguments.folder, progress)
+    provenance.write(arguments.folder / "provenance.json", **counts)
+    progress(f"{arguments.folder}/index.html, {counts['bytes'] / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,73 @@
+"""Contrast and conditioning experiments of one modality and fold: what the paper's Figures 2 and 3 show."""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from uad.cohorts.splits import subjects_in
+from uad.errors import InputError, run_program
+from uad.experiments import CONDITIONED, UNCONDITIONED, contrast_histograms, contrast_slices, load_arm
+from uad.files import atomic_path
+from uad.provenance import Provenance
+from uad.recipe import read_settings
+from uad.seeds import seed_for
+from uad.store import Store
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", required=True, type=Path)
+    parser.add_argument("--results", required=True, type=Path)
+    parser.add_argument("--fold", required=True, type=int)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--slices-per-pass", type=int, default=0, help="0: a whole volume at once")
+    parser.add_argument("--conditioned", required=True, type=Path, help="weights of the conditioned arm")
+    parser.add_argument("--unconditioned", required=True, type=Path, help="weights of its counterpart")
+    parser.add_argument("--output", required=True, type=Path)
+    arguments = parser.parse_args()
+
+    settings = read_settings(arguments.settings)
+    provenance = Provenance(settings)
+    torch.set_num_threads(arguments.threads)
+    modality, fold = settings["modality"], arguments.fold
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def progress(line: str) -> None:
+        print(f"[experiments {modality} fold{fold}] {line}", file=sys.stderr, flush=True)
+
+    stores = {
+        cohort: Store.open(arguments.results / "store" / f"{cohort}_{modality}") for cohort in settings["cohorts"]
+    }
+    tests = {}
+    for cohort, store in stores.items():
+        splits = arguments.results / "splits" / f"{cohort}.tsv"
+        tests[cohort] = subjects_in(splits, fold, ["test"], store.subjects, progress)
+        if not tests[cohort]:
+            raise InputError(f"{splits}: fold {fold} has no test volume that could be packed")
+    healthy = settings["cohorts"][0]
+    shape = stores[healthy].images.shape[2:]
+    models = {CONDITIONED: arguments.conditioned, UNCONDITIONED: arguments.unconditioned}
+    arms = {
+        role: load_arm(settings[role], model, shape, device, arguments.slices_per_pass or None)
+        for role, model in models.items()
+    }
+    seed = seed_for(settings["seed"], modality, fold, "experiments")
+    scan = stores[healthy].scan(tests[healthy][0])
+    arrays = {f"slices/{key}": array for key, array in contrast_slices(arms, scan, settings["single"], seed).items()}
+    for cohort, store in stores.items():
+        scans = [partial(store.scan, subject) for subject in tests[cohort]]
+        found = contrast_histograms(
+            arms, scans, settings["ensemble"], seed, lambda line, c=cohort: progress(f"{c} {line}")
+        )
+        arrays |= {f"histograms/{cohort}/{key}": array for key, array in found.items()}
+    with atomic_path(arguments.output) as temporary:
+        np.savez_compressed(temporary, **arrays)
+    provenance.write(arguments.output.with_suffix(".json"), volumes={cohort: len(tests[cohort]) for cohort in stores})
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,67 @@
+"""Pre-training of a part of an arm's network, in a job of its own.  paper_spec 8.
+
+A pre-training is a `Method` that only trains.  It is no arm, so it stays out of the registry of `uad.methods`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from uad.config.model import ConditionedDiffusionSettings, EncoderSettings, SparkSettings
+from uad.methods.base import Method
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Generator, Tensor, nn
+
+
+class SparKParams(SparkSettings):
+    """What to pre-train, and how."""
+
+    encoder: EncoderSettings = EncoderSettings()
+
+
+class SparK(Method):
+    """Hide two thirds of a slice and let encoder and decoder complete it; the encoder is kept."""
+
+    Params = SparKParams
+
+    @classmethod
+    def of(cls, params: ConditionedDiffusionSettings) -> SparK:
+        """The pre-training that an arm's parameters ask for in `spark`, of the encoder in `encoder`."""
+        return cls(SparKParams(encoder=params.encoder, **params.spark.model_dump()))
+
+    def network(self, shape: tuple[int, int]) -> nn.Module:
+        from uad.networks.resnet import ResNetEncoder
+        from uad.networks.spark import MaskedAutoencoder
+
+        return MaskedAutoencoder(ResNetEncoder(**self.params.encoder.model_dump()), self.params.decoder_width)
+
+    def loss(self, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
+        from uad.networks.spark import draw_cells, hidden_pixel_error, pad_to_cells
+
+        padded, inside = pad_to_cells(images)
+        cells = draw_cells(padded, self.params.mask_ratio, generator)
+        return hidden_pixel_error(network(padded, cells), padded, cells, inside)
+
+    def kept(self, network: nn.Module) -> nn.Module:
+        return network.encoder
+
+
+PRETRAININGS: dict[str, type[Method]] = {"spark": SparK}
+
+
+def load_encoder(encoder: nn.Module, path: str | Path, spark: SparK) -> None:
+    """Fill an arm's encoder with the model file of its pre-training; `fc` keeps its random weights.
+
+    Raises:
+        InputError: the file was made with other parameters (it names both), is damaged, or holds no such encoder.
+    """
+    from torch import nn
+
+    from uad.weights import load_model, recipe_of
+
+    body = nn.ModuleDict({"stem": encoder.stem, "stages": encoder.stages})  # shares the encoder's weights
+    load_model(body, path, recipe_of("spark", spark.params.model_dump(mode="json")))
+    body.train(encoder.training)  # `load_model` leaves evaluation mode behind

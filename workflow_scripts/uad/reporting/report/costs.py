@@ -1,0 +1,65 @@
+"""Time and memory per stage, from the benchmark files that Snakemake writes for every job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from uad.reporting.report.page import Cell, Table, duration, number
+
+# Stages in the order in which they run; others come after them.
+_ORDER = (
+    *("acquire", "phantom", "unpack", "fetch_atlas", "ingest", "splits", "skull_strip", "register", "pack"),
+    *("backbone", "pretrain", "train", "reconstruct", "score", "tables", "figures", "check"),
+)
+_MISSING = ["-", "NA"]  # Snakemake's words for what it could not measure
+
+
+def read_benchmarks(folder: Path) -> pd.DataFrame:
+    """One row per job: stage, job, s, cpu_time (seconds) and max_rss (MB).
+
+    A file `benchmarks/<stage>/<job>.tsv` or `benchmarks/<stage>.tsv` holds one line per repeat of its job.
+    """
+    frames = [
+        pd.read_csv(path, sep="\t", na_values=_MISSING).assign(
+            stage=path.relative_to(folder).parts[0].removesuffix(".tsv"),
+            job=path.stem if path.parent != folder else "",
+        )
+        for path in sorted(folder.glob("**/*.tsv"))
+    ]
+    columns = ["stage", "job", "s", "cpu_time", "max_rss"]
+    return (
+        pd.concat(frames, ignore_index=True)[columns].dropna(subset=["s"]) if frames else pd.DataFrame(columns=columns)
+    )
+
+
+def stage_table(jobs: pd.DataFrame) -> Table:
+    """Jobs, time and memory of each stage."""
+    heads = ["Stage", "Jobs", "Time, all jobs", "Median job", "Longest job", "CPU time", "Peak memory (MB)"]
+    lines = []
+    for stage in sorted(jobs["stage"].unique(), key=_rank):
+        part = jobs[jobs["stage"] == stage]
+        longest = part.loc[part["s"].idxmax()]
+        time = duration(longest["s"])
+        named = Cell(f"{time.text} ({longest['job']})" if longest["job"] else time.text, time.sort)
+        lines.append([
+            Cell(stage), Cell(str(len(part)), len(part)), duration(part["s"].sum()), duration(part["s"].median()),
+            named, duration(part["cpu_time"].sum()), number(part["max_rss"].max(), 0),
+        ])  # fmt: skip
+    total = duration(jobs["s"].sum())
+    note = f"Jobs that ran side by side count each: {total.text} in all." if len(jobs) else ""
+    return Table("Runtime and memory per stage", heads, lines, note)
+
+
+def job_table(jobs: pd.DataFrame) -> Table:
+    """Every job."""
+    lines = [
+        [Cell(f"{job.stage} {job.job}".strip()), duration(job.s), duration(job.cpu_time), number(job.max_rss, 0)]
+        for job in sorted(jobs.itertuples(), key=lambda job: (_rank(job.stage), job.job))
+    ]
+    return Table("Every job", ["Job", "Time", "CPU time", "Peak memory (MB)"], lines)
+
+
+def _rank(stage: str) -> tuple[int, str]:
+    return (_ORDER.index(stage) if stage in _ORDER else len(_ORDER), stage)

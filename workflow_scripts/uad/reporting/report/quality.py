@@ -1,0 +1,129 @@
+"""Quality of the preprocessing: the measured columns per cohort, what failed, and pictures of single scans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from scipy import ndimage
+
+from uad.reporting.panels import lesion_slice
+from uad.reporting.paper_numbers import cohort_title
+from uad.reporting.report.page import Cell, Table, number
+from uad.store import Store
+
+_MEASURED = ("seconds", "brain_ml", "atlas_dice", "n4_min", "n4_max", "clipped_fraction")
+_BRAIN, _LESION = (230, 159, 0), (86, 180, 233)  # outlines, colours of the example figures
+_HEIGHT = 130  # pixels, at least about this
+
+Place = tuple[str, str]  # cohort, modality
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture of one scan: file name, size in pixels, and what stands below it."""
+
+    name: str
+    width: int
+    height: int
+    subject: str
+    facts: str
+
+
+def read_shards(paths: Sequence[Path]) -> pd.DataFrame:
+    """All rows of the preprocessing tables (docs/formats.md) with the column cohort, the folder they lie in."""
+    texts = {"subject": str, "message": str}
+    frames = [pd.read_csv(path, sep="\t", dtype=texts).assign(cohort=path.parent.name) for path in paths]
+    rows = pd.concat(frames, ignore_index=True)
+    rows[list(_MEASURED)] = rows[list(_MEASURED)].apply(pd.to_numeric, errors="coerce")
+    return rows
+
+
+def summary_table(rows: pd.DataFrame, places: Sequence[Place]) -> Table:
+    """Medians and extremes of the measured columns, per cohort and modality."""
+    heads = [
+        *("Cohort", "Scans", "Failed", "Brain (ml), median", "min", "max", "Dice with atlas brain, median", "lowest"),
+        *("N4 field, min", "max", "Clipped voxels (%), most", "Time per scan, median (s)"),
+    ]
+    lines = []
+    for cohort, modality in places:
+        part = rows[(rows["cohort"] == cohort) & (rows["modality"] == modality)]
+        brain, atlas = part["brain_ml"], part["atlas_dice"]
+        failed = int((part["status"] != "ok").sum())
+        lines.append([
+            Cell(cohort_title(cohort, modality)), Cell(str(len(part)), len(part)), Cell(str(failed), failed),
+            number(brain.median(), 0), number(brain.min(), 0), number(brain.max(), 0),
+            number(atlas.median(), 3), number(atlas.min(), 3),
+            number(part["n4_min"].min(), 2), number(part["n4_max"].max(), 2),
+            number(100 * part["clipped_fraction"].max(), 2), number(part["seconds"].median(), 1),
+        ])  # fmt: skip
+    return Table("Preprocessing per cohort", heads, lines)
+
+
+def failure_table(rows: pd.DataFrame) -> Table:
+    """The scans that failed, with the reason."""
+    failed = rows[rows["status"] != "ok"].sort_values(["cohort", "modality", "subject"])
+    lines = [
+        [Cell(row.subject), Cell(cohort_title(row.cohort, row.modality)), Cell(str(row.message))]
+        for row in failed.itertuples()
+    ]
+    return Table("Scans that failed in preprocessing", ["Subject", "Cohort", "Reason"], lines)
+
+
+def draw_thumbnails(rows: pd.DataFrame, place: Place, store: Store, count: int, folder: Path) -> list[Thumbnail]:
+    """Draw the `count` scans of a place that agree least with the atlas brain, worst first, into `folder`."""
+    cohort, modality = place
+    part = rows[(rows["cohort"] == cohort) & (rows["modality"] == modality) & rows["subject"].isin(store.subjects)]
+    part = part.sort_values(["atlas_dice", "subject"], kind="stable").head(count)
+    folder.mkdir(parents=True, exist_ok=True)
+    thumbnails = []
+    for row in part.itertuples():
+        scan = store.scan(row.subject)
+        picture = scan_picture(scan.image, scan.mask, scan.label)
+        name = f"{cohort}_{modality}_{store.row(row.subject)}.png"  # a subject's name may not suit a file
+        Image.fromarray(picture).save(folder / name, optimize=True)
+        height, width = picture.shape[:2]
+        facts = (
+            f"brain {number(row.brain_ml, 0).text} ml, Dice with atlas brain {number(row.atlas_dice, 3).text}, "
+            f"N4 {number(row.n4_min, 2).text} to {number(row.n4_max, 2).text}"
+        )
+        thumbnails.append(Thumbnail(name, width, height, row.subject, facts))
+    return thumbnails
+
+
+def scan_picture(image: np.ndarray, mask: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Axial, coronal and sagittal slice of a packed scan [Z, Y, X] side by side, with outlines of brain and lesion.
+
+    The axial slice is that with the largest lesion (or brain), the others cut the middle of the brain.
+
+    Returns:
+        uint8 [height, width, 3].
+    """
+    middle = np.argwhere(mask).mean(axis=0).round().astype(int) if mask.any() else np.array(mask.shape) // 2
+    cuts = (
+        (lesion_slice(label, image), ...),
+        (slice(None, None, -1), middle[1]),
+        (slice(None, None, -1), ..., middle[2]),
+    )
+    factor = max(1, round(_HEIGHT / image.shape[1]))
+    views = [_view(image[cut], mask[cut], label[cut] == 1, factor) for cut in cuts]
+    height = max(len(view) for view in views)
+    padded = [np.pad(view, ((_half(height, view), height - len(view) - _half(height, view)), (0, 0), (0, 0)))
+              for view in views]  # fmt: skip
+    return np.concatenate(padded, axis=1)
+
+
+def _half(height: int, view: np.ndarray) -> int:
+    return (height - len(view)) // 2
+
+
+def _view(image: np.ndarray, mask: np.ndarray, lesion: np.ndarray, factor: int) -> np.ndarray:
+    enlarged = [np.kron(part, np.ones((factor, factor), part.dtype)) for part in (image, mask > 0, lesion)]
+    picture = np.repeat((enlarged[0].clip(0, 1) * 255).astype(np.uint8)[..., None], 3, axis=2)
+    for region, colour in zip(enlarged[1:], (_BRAIN, _LESION), strict=True):
+        picture[region & ~ndimage.binary_erosion(region, border_value=1)] = colour
+    return picture

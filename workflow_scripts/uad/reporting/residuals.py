@@ -1,0 +1,78 @@
+"""Anomaly maps of all arms side by side, two slices per cohort: the paper's Figure 6 (paper_spec 15)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from uad.errors import InputError
+from uad.reporting import style
+from uad.reporting.panels import brain_box, draw_panel, lesion_slice
+
+RECIPE_VERSION = 1
+
+_LABEL_CM = 1.1
+_APART = 4  # a cohort's two slices differ by at least a sixth of the volume's height, and by this many planes
+
+
+def two_slices(label: np.ndarray, image: np.ndarray) -> tuple[int, int]:
+    """The slice with most lesion and, at a distance, the one with the next most; [Z, Y, X] volumes.
+
+    Where all the lesion lies close to the first slice, the second is the one with the largest brain outside.
+    """
+    first = lesion_slice(label, image)
+    far = np.abs(np.arange(len(image)) - first) >= max(len(image) // 6, _APART)
+    if not far.any():
+        raise InputError(f"a volume of {len(image)} slices is too flat for two examples")
+    far = np.where(far)[0]
+    return first, int(far[lesion_slice(label[far], image[far])])
+
+
+def residuals_figure(
+    examples: Mapping[tuple[str, str], Mapping[str, Mapping[str, Any]]],
+    arms: Sequence[Mapping[str, Any]],
+    shown: Sequence[str],
+    titles: Mapping[tuple[str, str], str],
+) -> Figure:
+    """Rows: two slices per (cohort, modality); columns: input, the anomaly map of each arm in `shown`, truth.
+
+    Args:
+        examples: (cohort, modality) -> arm -> example (`uad.reporting.panels`); all arms show the same subject.
+        arms: all arms of the run, for their labels.
+        titles: (cohort, modality) -> row label.
+
+    Each map runs from 0 to its own maximum in the volume, because maps of different methods have no common unit.
+    """
+    columns = ["image", *shown, "label"]
+    side = (style.DOUBLE_CM - _LABEL_CM) / len(columns)
+    labels = {arm["arm"]: arm["label"] for arm in arms}
+    headroom = 0.8 + 0.09 * max(len(labels[arm]) for arm in shown)
+    with style.context():
+        figure = style.new_figure(style.DOUBLE_CM, side * 1.25 * 2 * len(examples) + headroom)
+        figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.0, hspace=0.0)
+        panels = figure.subplots(2 * len(examples), len(columns), squeeze=False)
+        for index, (place, cohort) in enumerate(examples.items()):
+            first = next(iter(cohort.values()))
+            for row, z in zip(panels[2 * index :], two_slices(first["label"], first["image"]), strict=False):
+                box = brain_box(first["image"][z])
+                for panel, column in zip(row, columns, strict=True):
+                    _draw(panel, column, cohort, first, (z, *box))
+            panels[2 * index, 0].set_ylabel(titles[place], fontsize=6)
+        for panel, column in zip(panels[0], columns, strict=True):
+            heading = {"image": "input", "label": "truth"}.get(column) or labels[column]
+            panel.set_title(heading, rotation=60, ha="left", va="bottom", fontsize=6, x=0.3)
+    return figure
+
+
+def _draw(
+    panel: Axes, column: str, cohort: Mapping[str, Mapping[str, Any]], first: Mapping[str, Any], cut: tuple
+) -> None:
+    key = column if column in ("image", "label") else "map"
+    example = first if key != "map" else cohort.get(column)
+    arrays = None if example is None else {name: example[name][cut] for name in ("image", "map", "label")}
+    top = float(example["map"].max()) if key == "map" and example is not None else None
+    draw_panel(panel, key, arrays, first["image"][cut].shape, top=top, note=False)

@@ -1,0 +1,176 @@
+"""What a printed table says, before it takes a form: rows of entries from the long tables.
+
+`render.py` writes a sheet as Markdown, LaTeX and HTML.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from uad.reporting.paper_numbers import METRICS, REMOVED, cohort_title
+from uad.reporting.split_sizes import UNUSED
+from uad.statistics import ALPHA
+
+BAND_MARKS = {"within": "≈", "outside": "≠", "": ""}
+_EMPTY = {"missing": "missing", "undefined": "–"}
+_TICK = {True: "✓", False: ""}
+
+Column = tuple[str, str, str]  # cohort, modality, metric
+Line = tuple[str, int, int, str]  # arm, ens, ssl, removed
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One printed cell: our value, the paper's (or ""), `band` ("within", "outside", ""), and marks."""
+
+    ours: str
+    paper: str = ""
+    band: str = ""
+    bold: bool = False
+    star: bool = False
+    partial: bool = False
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A printed table.
+
+    Attributes:
+        stub: headings of the leading text columns.
+        columns: (group, heading) of the other columns; a group spans neighbours, "" is none.
+        rows: (texts of the stub, entries).
+        note: what the numbers are, one line.
+    """
+
+    stub: list[str]
+    columns: list[tuple[str, str]]
+    rows: list[tuple[list[str], list[Entry]]]
+    note: str
+
+
+def results_sheet(table: pd.DataFrame, arms: Sequence[Mapping[str, Any]], note: str) -> Sheet:
+    """Tables 2 to 4 wide like the paper: a row per arm and reading (and step left out), a column per cohort and
+    metric. Bold is the best arm of a column that is no control; Table 4 ranks nothing.
+    """
+    entries: dict[tuple[Line, Column], Entry] = {}
+    for column, cells in table.groupby(["cohort", "modality", "metric"], sort=False):
+        best = _best(cells, METRICS[column[2]].better, {arm["arm"] for arm in arms if arm["control"]})
+        for cell in cells.itertuples():
+            line = (cell.arm, cell.ens, cell.ssl, cell.removed)
+            entries[line, column] = _entry(cell, METRICS[column[2]].decimals, cell.Index in best)
+    columns = list(dict.fromkeys(column for _, column in entries))
+    order = {arm["arm"]: place for place, arm in enumerate(arms)}
+    steps = ["", *REMOVED]
+    lines = sorted(
+        dict.fromkeys(line for line, _ in entries), key=lambda line: (order[line[0]], line[1], steps.index(line[3]))
+    )
+    labels = {arm["arm"]: arm["label"] for arm in arms}
+    ablation = any(removed for *_, removed in lines)
+    rows = []
+    for line in lines:
+        stub = [labels[line[0]], _TICK[bool(line[1])], _TICK[bool(line[2])]]
+        stub += [REMOVED[line[3]][1]] if ablation else []
+        rows.append((stub, [entries[line, column] for column in columns]))
+    heads = [(cohort_title(cohort, modality), METRICS[metric].heading) for cohort, modality, metric in columns]
+    return Sheet(["Arm", "ENS", "SSL", *(["without"] if ablation else [])], heads, rows, note)
+
+
+def _best(cells: pd.DataFrame, better: int, controls: set[str]) -> set[Any]:
+    if not better or cells["removed"].any():
+        return set()
+    ranked = better * cells.loc[~cells["arm"].isin(controls), "mean"]
+    return set(ranked.index[ranked == ranked.max()])
+
+
+def _entry(cell: Any, decimals: int, bold: bool) -> Entry:
+    ours = _EMPTY.get(cell.status) or number(cell.mean, cell.std, decimals, cell.delta)
+    paper = ""
+    if not math.isnan(cell.paper_mean):
+        text = number(cell.paper_mean, cell.paper_std, decimals, cell.paper_delta)
+        paper = f"({BAND_MARKS[cell.band]} {text})" if cell.band else f"({text})"
+    return Entry(ours, paper, cell.band, bold, bool(cell.star), cell.status == "partial")
+
+
+def number(mean: float, std: float, decimals: int, delta: float = math.nan) -> str:
+    """A value as printed, e.g. "39.75 ± 3.37" or, with the change of an ablation, "39.75 ± 3.37, Δ −5.62"."""
+    text = f"{mean:.{decimals}f}"
+    text += "" if math.isnan(std) else f" ± {std:.{decimals}f}"
+    if not math.isnan(delta):
+        rounded = round(delta, decimals)
+        text += f", Δ {rounded:+.{decimals}f}" if rounded else f", Δ {0:.{decimals}f}"
+    return text.replace("-", "−")
+
+
+def results_note(
+    table: pd.DataFrame, run: str, protocol: str, phantom: bool, unit: str, arms: Sequence[Mapping[str, Any]]
+) -> str:
+    """One line below Tables 2 to 4: run, protocol, kind of data, marks, missing folds, undefined volumes, LPIPS
+    backbone.
+    """
+    labels = {arm["arm"]: arm["label"] for arm in arms}
+    parts = [
+        _run_text(run, protocol, phantom),
+        "Test volumes; mean ± standard deviation (n-1) over folds; the paper's value (version 1) in parentheses.",
+    ]
+    if table["removed"].any():
+        parts.append("Δ: change against the whole post-processing, the threshold searched again.")
+    else:
+        tests = {"volumes": "paired permutation tests over volumes", "folds": "unpaired permutation tests over folds"}
+        parts.append("Bold: best arm that is no control.")
+        parts.append(f"*: better than every other arm, p < {ALPHA:g} in {tests[unit]}.")
+    if table["band"].any():
+        floor = " (at least 2 points on BraTS21, 1.5 elsewhere)" if "dice" in set(table["metric"]) else ""
+        parts.append(f"≈ / ≠: inside / outside the paper's value ± 2 of its standard deviations{floor}.")
+    partial = table[table["status"] == "partial"]
+    if len(partial):
+        folds = sorted({f"{labels[row.arm]} {row.missing_folds}" for row in partial.itertuples() if row.missing_folds})
+        named = f" (missing: {', '.join(folds)})" if folds else ""
+        parts.append(f"†: fewer folds than expected{named}.")
+    parts += _undefined(table)
+    backbones = sorted(set(table.loc[(table["metric"] == "lpips") & (table["status"] == "ok"), "lpips_backbone"]))
+    if backbones:
+        parts.append(f"LPIPS backbone: {', '.join(backbones)}.")
+    return " ".join(parts)
+
+
+def _run_text(run: str, protocol: str, phantom: bool) -> str:
+    data = "phantom data, not comparable with the paper" if phantom else "data from archives and folders"
+    return f"Run {run}, protocol {protocol}, {data}."
+
+
+def _undefined(table: pd.DataFrame) -> list[str]:
+    """Volumes without a lesion voxel have no Dice and no AUPRC: how many, per cohort."""
+    scored = table[table["metric"].isin(["dice", "auprc"]) & (table["n_undefined"] > 0) & (table["n_folds"] > 0)]
+    if scored.empty:
+        return []
+    worst = scored.groupby(["cohort", "modality"], sort=False)["n_undefined"].max()
+    counts = [f"{cohort_title(*place)} {count}" for place, count in worst.items()]
+    return [f"Volumes without a score, left out (no lesion voxel): {', '.join(counts)}."]
+
+
+def splits_sheet(table: pd.DataFrame, run: str, protocol: str, phantom: bool) -> Sheet:
+    """Table 1: a row per cohort, the paper's size below ours; a range where folds differ."""
+    rows = []
+    for (cohort, modality), scans in table.groupby(["cohort", "modality"], sort=False):
+        entries = [_size(scans[scans["split"] == split]) for split in ("train", "val", "test")]
+        names = {name for text in scans["excluded_subjects"] for name in text.split(";") if name}
+        entries += [Entry(str(len(names))), _size(scans[scans["split"] == UNUSED])]
+        rows.append(([cohort_title(cohort, modality), scans["kind"].iloc[0]], entries))
+    heads = [("Scans per fold", "train"), ("Scans per fold", "validation"), ("Scans per fold", "test")]
+    heads += [("", "excluded"), ("", "unused")]
+    note = (
+        f"{_run_text(run, protocol, phantom)} The paper's sizes in parentheses. Excluded: in the split table, but"
+        " preprocessing failed or there is no scan of this modality. Unused: preprocessed, but in no split."
+    )
+    return Sheet(["Cohort", "Kind"], heads, rows, note)
+
+
+def _size(scans: pd.DataFrame) -> Entry:
+    low, high, paper = scans["scans"].min(), scans["scans"].max(), scans["paper"].iloc[0]
+    ours = str(low) if low == high else f"{low}–{high}"
+    return Entry(ours if high else "–", "" if math.isnan(paper) else f"({paper:.0f})")

@@ -113,6 +113,22 @@ def test_a_killed_training_resumes_to_the_same_result(name, stop_at, tmp_path):
     assert resumed_curve == curve
 
 
+def test_a_job_killed_after_its_last_step_has_its_curve(tmp_path):
+    whole, curve, _ = trained("cddpm", tmp_path)
+    again, same_curve, _ = trained("cddpm", tmp_path)
+    assert same_curve == curve and all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_a_training_that_no_validation_can_judge_is_refused(tmp_path):
+    method = load_method("fanogan")
+    tiny = method(method.Params(**(TINY["fanogan"] | {"gan_share": 0.9})))  # the encoder's turn comes after step 11
+    with pytest.raises(InputError, match=r"max_steps 12 and train\.validate_every 5 leave no validation after step 11"):
+        train_arm(
+            tiny, source([0, 1, 2], validate_every=5), source([8]), seed=0, checkpoints=tmp_path, threads=1,
+            progress=print,
+        )  # fmt: skip
+
+
 def test_parts_train_in_turns_and_are_judged_when_all_have(tmp_path):
     # 12 steps: two rounds of critic, critic, generator, then six of the encoder
     _, curve, _ = trained("fanogan", tmp_path)

@@ -16,7 +16,7 @@ from uad.reporting.tables import Reader, table2, table3, table4
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", required=True, type=Path)
-    parser.add_argument("--results", type=Path, help="folder with splits/ and store/; default: above --folder")
+    parser.add_argument("--results", required=True, type=Path, help="folder with splits/ and store/")
     parser.add_argument("--scores", required=True, nargs="+", type=Path)
     parser.add_argument("--folder", required=True, type=Path)
     arguments = parser.parse_args()
@@ -31,18 +31,18 @@ def main() -> None:
         ratio=about["l1_ratio"],
         rounds=about["permutation_rounds"],
         seed=settings["seed"],
-        unit=about.get("test_unit", "volumes"),
+        unit=about["test_unit"],
     )
     run = settings["run"], settings["protocol"], settings["phantom"]
     healthy = [tuple(place) for place in settings["healthy"]]
     pathological = [tuple(place) for place in settings["pathological"]]
-    sizes = table1(arguments.results or arguments.folder.parent, healthy, pathological, range(folds))
+    sizes = table1(arguments.results, healthy, pathological, range(folds))
     write_table(sizes, splits_sheet(sizes, *run), arguments.folder / "table1")
     tables = {
         "table2": table2(scores, arms, healthy, pathological, reader),
         "table3": table3(scores, arms, pathological, reader),
     }
-    if about.get("ablation"):
+    if about["ablation"]:
         tables["table4"] = table4(scores, arms, pathological, reader)
     for name, table in tables.items():
         sheet = results_sheet(table, arms, results_note(table, *run, reader.unit, arms))

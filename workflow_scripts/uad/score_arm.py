@@ -89,7 +89,7 @@ class ArmScorer:
     def _settings_for(self, cohort: str, reading: str) -> ScoreSettings:
         """The reading that Table 4 shows asks for ablations too, where there are lesions to find."""
         shown = reading in ("", ENSEMBLE) and cohort != self.settings["train_cohort"] and self.method.postprocess
-        if not (self.settings.get("ablation") and shown):
+        if not (self.settings["ablation"] and shown):
             return self.score_settings
         return replace(self.score_settings, ablations=ablations_of(self.score_settings.variants["full"]))
 

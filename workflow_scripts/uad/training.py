@@ -288,7 +288,8 @@ def train_arm(
     module = _Training(method, network, training, validation, seed)
     gpu = torch.cuda.is_available()
     last = checkpoints / "last.ckpt"
-    first_step = _finished_steps(last, recipe)
+    written = _read_checkpoint(last, recipe)
+    first_step = int(written["global_step"]) if written else 0
     every = min(settings.validate_every, settings.max_steps)
     curve = _LearningCurve(progress, settings.max_steps)
     best = ModelCheckpoint(checkpoints, "best", monitor="val_loss", save_last=True, enable_version_counter=False)
@@ -313,14 +314,21 @@ def train_arm(
                 ckpt_path=last if first_step else None,
                 weights_only=True,
             )
+        else:
+            curve.load_state_dict(written["callbacks"][curve.state_key])
+    if not any("val_loss" in row for row in curve.rows):
+        raise InputError(
+            f"no checkpoint can be judged: train.max_steps {settings.max_steps} and train.validate_every {every} "
+            f"leave no validation after step {method.judged_from(settings.max_steps)}; validate more often"
+        )
     checkpoint = torch.load(best.best_model_path or checkpoints / "best.ckpt", map_location="cpu", weights_only=True)
     module.load_state_dict(checkpoint["state_dict"])
     return module.network.eval(), curve.rows
 
 
-def _finished_steps(checkpoint: Path, recipe: str) -> int:
+def _read_checkpoint(checkpoint: Path, recipe: str) -> dict[str, Any] | None:
     if not checkpoint.exists():
-        return 0
+        return None
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
@@ -330,7 +338,7 @@ def _finished_steps(checkpoint: Path, recipe: str) -> int:
             f"{checkpoint}: was made by the recipe {content['recipe']!r}, this training's is {recipe!r}; "
             f"delete {checkpoint.parent} and train again"
         )
-    return int(content["global_step"])
+    return content
 
 
 def write_curve(rows: list[dict[str, float]], path: str | Path) -> None:

@@ -27,6 +27,9 @@ for baseline in sorted(Path(workflow.basedir).glob("rules/baselines/*.smk")):
     include: str(baseline)
 
 
+check_other_inputs()
+
+
 localrules:
     all,
 

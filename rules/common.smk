@@ -3,6 +3,7 @@
 # A settings file holds the slice of the resolved configuration that one job reads (uad/recipe.py).  Its name
 # carries a hash of its content and is passed as a parameter, so Snakemake reruns exactly what a change concerns.
 import shutil
+from itertools import product
 
 import yaml
 from snakemake.exceptions import WorkflowError
@@ -167,6 +168,22 @@ def other_inputs(wildcards):
     return METHODS[wildcards.arm].input_files(
         cohorts, wildcards.modality, int(wildcards.fold)
     )
+
+
+def check_other_inputs():
+    """Stops where an arm reads what neither exists nor is made by a rule.
+
+    For when all rules are known.  Snakemake itself would go on with older results of the arm, if there are any.
+    """
+    for arm, method in METHODS.items():
+        for modality, fold in product(MODALITIES, folds_of(arm)):
+            for path in method.input_files(cohorts_with(modality), modality, fold):
+                made = any(each.is_producer(path) for each in workflow.rules)
+                if not made and not Path(path).exists():
+                    raise WorkflowError(
+                        f"config: arms.{arm}.params: {path} does not exist and no rule makes it; correct the path,"
+                        " make the maps, or add a rule to rules/baselines"
+                    )
 
 
 def stores_of(wildcards):

@@ -32,7 +32,7 @@ def flat(values, prefix=""):
     """Nested settings as dotted keys."""
     found = {}
     for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {prefix + key: value}
     return found
 
 

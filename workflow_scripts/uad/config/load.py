@@ -106,6 +106,7 @@ def arm_settings(config: Config, arm: str) -> dict[str, Any]:
         ("train", TrainSettings, merge(_train_keys(config, settings.method), settings.train)),
     ):
         checked[key] = _checked(model, values, f"arms.{arm}.{key}")
+    checked["params"] = _placed(checked["params"], config, arm)
     chunk = method(method.Params.model_validate(checked["params"])).chunk
     batch = checked["train"]["batch_size"]
     if batch % chunk:
@@ -119,6 +120,14 @@ def pretraining_settings(config: Config, arm: str) -> dict[str, Any]:
     name = next(name for name, kind in pretraining.PRETRAININGS.items() if isinstance(method, kind))
     train = _checked(TrainSettings, _train_keys(config, name), f"train_by_method.{name}")
     return {"arm": arm, "method": name, "params": method.params.model_dump(mode="json"), "train": train}
+
+
+def _placed(params: dict[str, Any], config: Config, arm: str) -> dict[str, Any]:
+    """`{results}` and `{arm}` in texts: the run's folder and the arm's name, so that an overlay may change both."""
+    places = {"{results}": f"results/{config.run}", "{arm}": arm}
+    for place, value in places.items():
+        params = {key: text.replace(place, value) if isinstance(text, str) else text for key, text in params.items()}
+    return params
 
 
 def _train_keys(config: Config, name: str) -> dict[str, Any]:

@@ -1,0 +1,32 @@
+# PCA as a baseline that is a program of its own.  An arm asks for its table of maps (docs/add-a-baseline.md):
+#   pca: {method: maps, params: {table: "{results}/baselines/pca/{arm}/{modality}/fold{fold}/maps.tsv"}}
+
+
+rule pca:
+    input:
+        # an input, so that a changed program makes its maps again
+        program="workflow_scripts/baselines/pca.py",
+        stores=stores_of,
+        splits=splits_of,
+    output:
+        table=f"{RESULTS}/baselines/pca/{{arm}}/{{modality}}/fold{{fold}}/maps.tsv",
+    log:
+        f"{RESULTS}/logs/pca/{{arm}}-{{modality}}-fold{{fold}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/pca/{{arm}}-{{modality}}-fold{{fold}}.tsv"
+    priority: 5
+    conda:
+        "../../envs/pca.yaml"
+    threads: CONFIG.execution.train_threads
+    resources:
+        mem_mb=4000,
+        runtime=lambda wc, attempt: 120 * attempt,
+    params:
+        results=lambda wc: RESULTS,
+        train_cohort=CONFIG.train_cohort,
+        cohorts=lambda wc: cohorts_with(wc.modality),
+        options=lambda wc: METHODS[wc.arm].arguments(),
+    shell:
+        "python {input.program} --results {params.results} --train-cohort {params.train_cohort}"
+        " --cohorts {params.cohorts} --modality {wildcards.modality} --fold {wildcards.fold} {params.options}"
+        " --table {output.table} 2>&1 | tee {log}"

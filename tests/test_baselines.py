@@ -195,6 +195,17 @@ def test_coarse_noise_is_normal_at_the_nodes_and_linear_between():
     torch.testing.assert_close(noise[:, :, ::2, 1::2], (nodes[..., :-1] + nodes[..., 1:]) / 2)
 
 
+def test_dae_reconstructs_the_foreground_only():
+    dae = load_method("dae")
+    method = dae(dae.Params(width=8, depth=3))
+    network, images = method.network((24, 20)).eval(), torch.zeros(2, 1, 24, 20)
+    images[:, :, 4:12, 4:12] = 0.5
+    with torch.inference_mode():
+        output = method.reconstruct(network, images, [0], torch.Generator())[0]
+        assert torch.equal(output[images == 0.5], network(images)[images == 0.5])
+    assert not output[images == 0].any()
+
+
 def test_dae_noise_has_its_strength_in_the_foreground_only():
     network = Recorder(0.25)
     method = built("dae", noise_res=16)  # on 16 pixels: every pixel is a node

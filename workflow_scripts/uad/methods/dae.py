@@ -29,6 +29,7 @@ class DAE(Method):
 
     Params = DAEParams
     gpu_hours = 1.0
+    RECIPE_VERSION = 2
 
     def network(self, shape: tuple[int, int]) -> nn.Module:
         from uad.networks.denoiser import DenoisingUNet
@@ -45,7 +46,8 @@ class DAE(Method):
         return ((network(images + noise) - images).square() * foreground).mean()
 
     def reconstruct(self, network: nn.Module, images: Tensor, t_tests: list[int], generator: Generator) -> Tensor:
-        return self.by_slices(network, images)[None]
+        # the loss says nothing about the background, so the network's output there is left out
+        return (self.by_slices(network, images) * (images > FOREGROUND))[None]
 
 
 def coarse_noise(images: Tensor, nodes: int, generator: Generator) -> Tensor:

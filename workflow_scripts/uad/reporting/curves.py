@@ -8,6 +8,7 @@ exist is empty.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from uad.errors import InputError
 from uad.reporting import style
 
 RECIPE_VERSION = 1
+
+_TITLE = 22  # characters that fit over a panel
 
 Curves = Mapping[str, Mapping[int, pd.DataFrame]]  # arm -> fold -> curve
 
@@ -161,7 +164,7 @@ def _judged_part(parts: Sequence[str], curves: Mapping[int, pd.DataFrame]) -> st
 
 
 def _draw(axes: Axes, panel: _Panel, colour: str) -> None:
-    axes.set_title(panel.title, loc="left")
+    axes.set_title(textwrap.fill(panel.title, _TITLE), loc="left")
     axes.set_ylabel(panel.label)
     drawn = []
     for curve in panel.curves.values():

@@ -150,7 +150,7 @@ def test_pretraining_comes_before_its_arm():
 
 
 def test_nothing_is_cut_off_and_equal_input_gives_equal_bytes(tmp_path):
-    terms = {"distance of the critic": [1, 2], "norm of the gradient of it": [2, 1]}  # long titles, one of them at the right edge
+    terms = {"distance of the critic": [1, 2], "norm of the gradient of it": [2, 1]}
     curves = {"ae": {0: plain([1, 0.5])}, "vae": {0: plain([2, 1], **terms)}, "gan": {0: gan()}}
     figure = learning_curves_figure(curves, ARMS, [0, 1], "T2")
     figure.draw_without_rendering()

@@ -190,7 +190,7 @@ def test_examples_figure_shows_every_arm_and_what_is_missing():
     assert [panel.get_ylabel() for panel in grid[:, 0]] == ["AE", "SVAE", "oracle"]
     texts = texts_of(figure)
     assert texts.count("missing") == 5
-    assert texts.count("no reconstruction") == 1
+    assert texts.count("no\nreconstruction") == 1
     assert texts.count("max 0.05") == 2  # |0.5 - 0.45|
     assert np.array_equal(grid[0, 1].images[0].get_array(), slices["ae"]["reconstruction"])
     assert grid[0, 0].images[0].get_clim() == grid[0, 1].images[0].get_clim() == (0, 1)

@@ -1,4 +1,4 @@
-"""Look for a data set's raw archives and say what to place where when they are missing."""
+"""Check a cohort's raw data, fetch what its source gives, and say what to place where when something is missing."""
 
 import argparse
 import sys
@@ -6,10 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from uad.acquisition import record
+from uad.acquisition.inventory import LISTING, Inventory, Need
+from uad.acquisition.needs import read_needs
+from uad.acquisition.provide import provide
+from uad.acquisition.sources import read_sources
 from uad.cohorts import find_adapter
 from uad.cohorts.unpack import is_junk
 from uad.errors import InputError, run_program
 from uad.files import atomic_path
+
+_NO_DATA = (record.NAME, LISTING)
 
 
 def main() -> None:
@@ -17,22 +24,34 @@ def main() -> None:
     parser.add_argument("--cohort", required=True)
     parser.add_argument("--adapter", required=True)
     parser.add_argument("--folder", required=True, type=Path)
+    parser.add_argument("--modalities", nargs="*", default=())
+    parser.add_argument("--sources", type=Path, help="settings of the downloads; without: nothing is fetched")
     parser.add_argument("--table", required=True, type=Path)
     arguments = parser.parse_args()
 
-    adapter = find_adapter(arguments.adapter)
-    found = sorted(path for path in arguments.folder.glob("*") if not is_junk(path.name))
+    def say(line: str) -> None:
+        print(f"[acquire {arguments.cohort}] {line}", file=sys.stderr, flush=True)
+
+    if arguments.sources and arguments.adapter in read_sources():
+        _, settings, _ = read_needs(arguments.sources)
+        need = Need(arguments.adapter, arguments.cohort, arguments.folder, tuple(arguments.modalities))
+        provide(Inventory(need, settings), say)
+    found = [path for path in sorted(arguments.folder.glob("*")) if _is_data(path.name)]
     if not found:
         raise InputError(
-            f"{arguments.cohort}: nothing in {arguments.folder}. {adapter.how_to_get} "
+            f"{arguments.cohort}: nothing in {arguments.folder}. {find_adapter(arguments.adapter).how_to_get} "
             f"Or run without it: set `cohorts: {{{arguments.cohort}: null}}` in an overlay of config.yaml."
         )
     rows = [{"item": path.name, "path": path, "bytes": path.stat().st_size, "mtime": path.stat().st_mtime_ns}
             for path in found]  # fmt: skip
     for row in rows:
-        print(f"[acquire {arguments.cohort}] found {row['path']}", file=sys.stderr)
+        say(f"found {row['path']}")
     with atomic_path(arguments.table) as temporary:
         pd.DataFrame(rows).to_csv(temporary, sep="\t", index=False)
+
+
+def _is_data(name: str) -> bool:
+    return not is_junk(name) and name not in _NO_DATA and not name.endswith((".part", ".part.json"))
 
 
 if __name__ == "__main__":

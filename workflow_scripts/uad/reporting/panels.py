@@ -31,7 +31,8 @@ TITLES = {"image": "input", "map": "anomaly map", "label": "truth"}
 _PREDICTED = ListedColormap(["#E69F00"])
 _LESION = ListedColormap(["#56B4E9", "#999999"])
 _MARGIN = 2  # voxels around the brain
-_PAGE_CM = 23.0  # most height for the rows
+_PAGE_CM = 23.0  # height for the rows, unless a column would become narrower than its title
+_TITLE_CM = 2.0
 _LABEL_CM = 2.4
 
 
@@ -105,6 +106,7 @@ def examples_figure(
         raise InputError("examples: no arm has an example file for this cohort; score at least one arm on it")
     rows, columns = next(iter(slices.values()))["image"].shape
     side = min((style.DOUBLE_CM - _LABEL_CM) / len(ARRAYS), _PAGE_CM / len(shown) * columns / rows)
+    side = max(side, _TITLE_CM)
     labels = {arm["arm"]: arm["label"] for arm in arms}
     looks = style.looks(arms)
     with style.context():
@@ -143,7 +145,7 @@ def draw_panel(
     if arrays is None or key not in arrays:
         panel.set_facecolor("#eeeeee")
         panel.imshow(np.full(shape, np.nan))
-        text = "missing" if arrays is None else f"no {key}"
+        text = "missing" if arrays is None else f"no\n{key}"
         place = {"ha": "center", "va": "center", "fontsize": 6.5 if note else 4}
         panel.text(0.5, 0.5, text, transform=panel.transAxes, color="#555555", **place)
     elif key == "map":

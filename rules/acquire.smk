@@ -1,4 +1,77 @@
-# Raw data: generated phantoms, or the archives that the data sets' owners give out.
+# Raw data: generated phantoms, what the data sets' servers give, or what the user has placed.  Weights and the authors'
+# split files come the same way.  Downloads are local rules: they run where Snakemake runs, not on a compute node.
+from uad.acquisition.needs import write_sources
+
+try:
+    SOURCES_FILE = write_sources(CONFIG, RESULTS, raw_folder)
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
+
+rule plan:
+    log:
+        f"{RESULTS}/logs/plan.log",
+    localrule: True
+    conda:
+        "../envs/preprocess.yaml"
+    params:
+        sources=SOURCES_FILE,
+    shell:
+        "python workflow_scripts/plan.py --sources {params.sources} 2>&1 | tee {log}"
+
+
+# What follows belongs to all runs of a data folder: the run's own settings are found beside its log, not through params,
+# which would have another run fetch everything again.
+
+
+rule hd_bet:
+    output:
+        expand(
+            f"{hd_bet_folder(CONFIG)}/{{name}}", name=read_sources()["hd-bet"].members
+        ),
+    log:
+        f"{RESULTS}/logs/hd_bet.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/hd_bet.tsv"
+    localrule: True
+    conda:
+        "../envs/preprocess.yaml"
+    shell:
+        "python workflow_scripts/fetch.py --item hd-bet --files {output}"
+        " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"
+
+
+rule medicalnet:
+    output:
+        medicalnet_file(CONFIG),
+    log:
+        f"{RESULTS}/logs/medicalnet.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/medicalnet.tsv"
+    localrule: True
+    conda:
+        "../envs/preprocess.yaml"
+    shell:
+        "python workflow_scripts/fetch.py --item medicalnet --files {output}"
+        " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"
+
+
+rule authors_splits:
+    output:
+        expand(
+            f"{CONFIG.splits.authors_csv}/{{name}}",
+            name=[file.name for file in read_sources()["authors-splits"].files],
+        ),
+    log:
+        f"{RESULTS}/logs/authors_splits.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/authors_splits.tsv"
+    localrule: True
+    conda:
+        "../envs/preprocess.yaml"
+    shell:
+        "python workflow_scripts/fetch.py --item authors-splits --files {output}"
+        " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"
 
 
 rule phantom:
@@ -46,9 +119,12 @@ rule acquire:
     params:
         adapter=lambda wc: COHORTS[wc.cohort].adapter,
         folder=lambda wc: raw_folder(wc.cohort),
+        modalities=lambda wc: COHORTS[wc.cohort].modalities,
+        sources=SOURCES_FILE,
     shell:
         "python workflow_scripts/acquire.py --cohort {wildcards.cohort} --adapter {params.adapter}"
-        " --folder {params.folder} --table {output.table} 2>&1 | tee {log}"
+        " --folder {params.folder} --modalities {params.modalities} --sources {params.sources}"
+        " --table {output.table} 2>&1 | tee {log}"
 
 
 rule ingest:
@@ -80,6 +156,9 @@ rule ingest:
 rule splits:
     input:
         cohort=f"{RESULTS}/cohorts/{{cohort}}.tsv",
+        authors=(
+            rules.authors_splits.output if CONFIG.splits.source == "authors" else []
+        ),
     output:
         table=f"{RESULTS}/splits/{{cohort}}.tsv",
     log:

@@ -8,6 +8,9 @@ from itertools import product
 import yaml
 from snakemake.exceptions import WorkflowError
 
+from uad.acquisition.needs import hd_bet_folder, medicalnet_file, read_needs
+from uad.acquisition.plan import missing_lines
+from uad.acquisition.sources import read_sources
 from uad.cohorts import ADAPTERS
 from uad.config import (
     arm_settings,
@@ -83,6 +86,23 @@ def atlas_file():
     return str(
         placed_sri24(CONFIG.data_dir) or Path(CONFIG.data_dir) / "sri24" / "spgr.nii"
     )
+
+
+def hd_bet_settings():
+    """Settings of the brain extraction with the folder in place of `download`."""
+    settings = section("preprocess")["hd_bet"]
+    if settings["parameters"] == "download":
+        settings["parameters"] = hd_bet_folder(CONFIG)
+    return settings
+
+
+def hd_bet_files():
+    """What brain extraction waits for, where its parameters are to be fetched."""
+    if CONFIG.preprocess.hd_bet.parameters != "download":
+        return []
+    return [
+        f"{hd_bet_folder(CONFIG)}/{name}" for name in read_sources()["hd-bet"].members
+    ]
 
 
 def shards(cohort):
@@ -205,7 +225,8 @@ def backbone_file():
     weights = CONFIG.perceptual.weights
     if weights == "phantom":
         return f"{RESULTS}/backbone/tissue.safetensors"
-    return weights if weights and Path(weights).exists() else []
+    fetched = weights == medicalnet_file(CONFIG) and not CONFIG.sources.offline
+    return weights if weights and (fetched or Path(weights).exists()) else []
 
 
 def learning_curves():
@@ -339,7 +360,17 @@ def start_banner():
         f"\nuadbench run '{CONFIG.run}', protocol '{CONFIG.protocol}', {CONFIG.folds} fold(s)\n"
         f"  arms     {arms}\n  cohorts  {cohorts}\n  results  {RESULTS}/\n"
         + ("" if EXPERIMENT_ARMS else WITHOUT_EXPERIMENTS)
+        + missing_data()
     )
+
+
+def missing_data():
+    """What is not there yet, for the start banner; empty when all is."""
+    needs, settings, _ = read_needs(SOURCES_FILE)
+    lines = missing_lines(needs, settings)
+    if not lines:
+        return ""
+    return f"  not here {'; '.join(lines)}\n           (snakemake -c1 plan says where from and what to do)\n"
 
 
 def success_banner():

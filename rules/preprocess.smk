@@ -11,17 +11,15 @@ rule sri24:
     localrule: True
     conda:
         "../envs/preprocess.yaml"
-    params:
-        url=CONFIG.preprocess.atlas.url,
-        sha256=CONFIG.preprocess.atlas.sha256,
     shell:
-        "python workflow_scripts/fetch_atlas.py --url {params.url} --sha256 {params.sha256} --output {output}"
-        " 2>&1 | tee {log}"
+        "python workflow_scripts/fetch.py --item sri24 --files {output}"
+        " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"
 
 
 rule skull_strip:
     input:
         cohort=f"{RESULTS}/cohorts/{{cohort}}.tsv",
+        hd_bet=hd_bet_files(),
     output:
         table=f"{RESULTS}/skull_stripped/{{cohort}}/shard-{{shard}}.tsv",
     log:
@@ -41,13 +39,15 @@ rule skull_strip:
             "skull_strip",
             wc.cohort,
             cohort=cohort_settings(wc.cohort),
-            preprocess=only(
-                section("preprocess"),
-                "spacing_mm",
-                "hd_bet",
-                "stripped_mask",
-                "max_failures",
-            ),
+            preprocess={
+                **only(
+                    section("preprocess"),
+                    "spacing_mm",
+                    "stripped_mask",
+                    "max_failures",
+                ),
+                "hd_bet": hd_bet_settings(),
+            },
         ),
         shards=lambda wc: len(shards(wc.cohort)),
     shell:

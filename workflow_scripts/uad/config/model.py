@@ -79,6 +79,18 @@ class PhantomSettings(Section):
     seed: int = 7
 
 
+class SourceSettings(Section):
+    """Where downloads come from; like `execution`, nothing here changes a result."""
+
+    offline: bool = Field(False, description="Fetch nothing: use what is there and say what is missing.")
+    base_url: dict[str, str] = Field(
+        default_factory=dict, description="Item -> mirror or local folder that has its files (docs/data.md)."
+    )
+    sha256: dict[str, str] = Field(
+        default_factory=dict, description="File name -> SHA-256 that replaces the published one."
+    )
+
+
 class SplitSettings(Section):
     source: Literal["clean", "authors"] = Field(
         "clean", description="D4, D5, D20. `clean`: drawn by rule from the ids. `authors`: their CSV files."
@@ -90,8 +102,12 @@ class SplitSettings(Section):
 
 
 class HdBetSettings(Section):
-    parameters: str = Field("download", description="Folder with HD-BET parameters, or `download`.")
-    sha256: str | None = Field(None, description="SHA-256 of fold_all/checkpoint_final.pth; checked before loading.")
+    parameters: str = Field(
+        "download", description="Folder with HD-BET parameters, or `download`: fetched to <data_dir>/hd_bet."
+    )
+    sha256: str | None = Field(
+        None, description="SHA-256 of fold_all/checkpoint_final.pth, checked before loading; null: as first fetched."
+    )
     test_time_augmentation: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
@@ -99,12 +115,6 @@ class HdBetSettings(Section):
 class AtlasSettings(Section):
     image: str = Field(
         "sri24", description="`sri24` (fetched to <data_dir>/sri24), `mni152` (from nilearn), or a NIfTI file."
-    )
-    url: str = Field(
-        "https://www.nitrc.org/frs/download.php/4499/sri24_anatomy_nifti.zip", description="Where `sri24` comes from."
-    )
-    sha256: str = Field(
-        "c2a66abd5bb37ba443b935ef4732a3e3a2f34ca57bedcdac6cf5902b50f013b6", description="Of the archive at `url`."
     )
     orientation: str = Field("RAI", description="ITK orientation of the template grid (paper_spec 2).")
 
@@ -321,6 +331,7 @@ class Config(Section):
     train_cohort: Name = "ixi"
     cohorts: dict[Name, CohortSettings] = Field(min_length=1)
     phantom: PhantomSettings = PhantomSettings()
+    sources: SourceSettings = SourceSettings()
     splits: SplitSettings = SplitSettings()
     preprocess: PreprocessSettings = PreprocessSettings()
     pack: PackSettings = PackSettings()

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from uad.acquisition.record import pinned_sha256
 from uad.errors import InputError
 from uad.files import sha256_of
 from uad.volumes import Volume, itk_code, reorient
@@ -24,15 +25,15 @@ class HdBet:
     """The loaded network.
 
     Args:
-        parameters: folder with dataset.json, plans.json and fold_all/checkpoint_final.pth, or "download":
-            HD-BET's own folder, filled by its own download if empty.
-        sha256: expected hash of the checkpoint, checked before it is loaded; None: not checked.
+        parameters: folder with dataset.json, plans.json and fold_all/checkpoint_final.pth.
+        sha256: expected hash of the checkpoint, checked before it is loaded; None: the one that was pinned when it
+            was fetched, if it was.
         test_time_augmentation: average over mirrored inputs (8 times slower).
         device: "cpu" or "cuda".
         threads: CPU threads of the prediction.
 
     Raises:
-        InputError: a file is missing, the hash differs, or the download failed.
+        InputError: a file is missing or the hash differs.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class HdBet:
 
 def checked_parameters(parameters: str, sha256: str | None) -> Path:
     """The parameter folder after its files have been found and its checkpoint's hash has been compared."""
-    folder = _download() if parameters == "download" else Path(parameters)
+    folder = Path(parameters)
     for name in _PARAMETER_FILES:
         if not (folder / name).is_file():
             raise InputError(
@@ -69,6 +70,7 @@ def checked_parameters(parameters: str, sha256: str | None) -> Path:
                 f"{', '.join(_PARAMETER_FILES)}"
             )
     checkpoint = folder / _PARAMETER_FILES[-1]
+    sha256 = sha256 or pinned_sha256(checkpoint, folder)
     if sha256 is not None and sha256_of(checkpoint) != sha256:
         raise InputError(
             f"{checkpoint}: sha256 is {sha256_of(checkpoint)}, not {sha256}; it was not loaded. Fetch it "
@@ -89,17 +91,3 @@ def choose_device(device: str) -> str:
     if device == "auto":
         return "cuda" if available else "cpu"
     return device
-
-
-def _download() -> Path:
-    from HD_BET.checkpoint_download import maybe_download_parameters
-    from HD_BET.paths import folder_with_parameter_files
-
-    try:
-        maybe_download_parameters()
-    except OSError as error:  # requests' errors are OSErrors
-        raise InputError(
-            "HD-BET parameters could not be downloaded; fetch them on a machine with internet access "
-            "and name their folder in preprocess.hd_bet.parameters"
-        ) from error
-    return Path(folder_with_parameter_files)

@@ -88,11 +88,13 @@ class SkullStrip:
     @cached_property
     def hd_bet_checkpoint(self) -> str:
         """SHA-256 of the checkpoint that will draw the masks."""
+        from uad.acquisition.record import pinned_sha256
         from uad.preprocessing.hd_bet import checked_parameters
 
         folder = checked_parameters(self.settings.hd_bet.parameters, self.settings.hd_bet.sha256)
-        digest = sha256_of(folder / "fold_all" / "checkpoint_final.pth")
-        if self.settings.hd_bet.sha256 is None:
+        checkpoint = folder / "fold_all" / "checkpoint_final.pth"
+        digest = sha256_of(checkpoint)
+        if self.settings.hd_bet.sha256 is None and pinned_sha256(checkpoint, folder) is None:
             self.progress(f"HD-BET checkpoint is not pinned; set preprocess.hd_bet.sha256 to {digest}")
         return digest
 

@@ -10,7 +10,20 @@ from uad.reporting.report.page import Cell, Table, duration, number
 
 # Stages in the order in which they run; others come after them.
 _ORDER = (
-    *("acquire", "phantom", "unpack", "fetch_atlas", "ingest", "splits", "skull_strip", "register", "pack"),
+    *(
+        "acquire",
+        "phantom",
+        "unpack",
+        "sri24",
+        "hd_bet",
+        "medicalnet",
+        "authors_splits",
+        "ingest",
+        "splits",
+        "skull_strip",
+        "register",
+        "pack",
+    ),
     *("backbone", "pretrain", "train", "reconstruct", "score", "tables", "figures", "check"),
 )
 _MISSING = ["-", "NA"]  # Snakemake's words for what it could not measure

@@ -1,0 +1,204 @@
+"""Training under a cluster's hand: SIGTERM at any step keeps everything, the rerun ends bit-equal."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing import active_children
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import uad.training
+from uad.config.model import TrainSettings
+from uad.errors import Interrupted
+from uad.methods import load_method
+from uad.recipe import write_settings
+from uad.training import SliceSource, train_arm
+
+ROOT = Path(__file__).parents[1]
+VOLUMES = np.random.default_rng(0).random((10, 6, 16, 16)).astype(np.float32)
+STEPS, EVERY = 13, 4
+TINY = {
+    "ae": {"z_dim": 4},
+    "cddpm": {
+        "unet": {"base": 8, "multipliers": [1], "blocks": 1, "attention_heads": 1, "head_channels": 8},
+        "encoder": {"depth": 10, "width": 8, "drop_path": 0.2},
+        "condition": {"dim": 8},
+        "noise": {"octaves": 2, "wavelength": 8},
+    },
+    "fanogan": {"width": 4, "blocks": 2, "z_dim": 4, "n_critic": 2, "gan_share": 0.5},
+}
+
+
+class Signalled(uad.training._Training):
+    """Gets SIGTERM in the middle of one step."""
+
+    at = None
+
+    def training_step(self, batch, index):
+        if batch[0] == self.at:  # as Slurm does it: every process of the job
+            for process in [os.getpid(), *(worker.pid for worker in active_children())]:
+                os.kill(process, signal.SIGTERM)
+        return super().training_step(batch, index)
+
+
+@pytest.fixture(autouse=True)
+def _signalled(monkeypatch):
+    monkeypatch.setattr(uad.training, "_Training", Signalled)
+
+
+def trained(name, folder, at=None):
+    """Weights, learning curve and progress lines of the smallest form of an arm."""
+    settings = TrainSettings(
+        max_steps=STEPS, batch_size=4, precision="32-true", validate_every=EVERY, validation_slices=2
+    )
+    method = load_method(name)
+    Signalled.at = at
+    lines = []
+    network, curve = train_arm(
+        method(method.Params(**TINY[name])),
+        SliceSource(VOLUMES, list(range(8)), settings, 2.0),
+        SliceSource(VOLUMES, [8, 9], settings, 2.0),
+        seed=3,
+        checkpoints=folder,
+        threads=1,
+        progress=lines.append,
+        recipe="r",
+    )
+    return network.state_dict(), curve, lines
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Lazily, the result of an arm that nobody disturbs."""
+    made = {}
+
+    def of(name):
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name)
+            made[name] = (*trained(name, folder)[:2], torch.load(folder / "best.ckpt", weights_only=True))
+        return made[name]
+
+    return of
+
+
+# counted from 0: step 3 ends with a validation, 4 follows one, 12 is the last and is never validated
+@pytest.mark.parametrize(
+    ("name", "at"),
+    [*[("ae", at) for at in (0, 2, 3, 4, 6, 12)], ("cddpm", 5), ("cddpm", 7), ("fanogan", 1), ("fanogan", 10)],
+)
+def test_sigterm_checkpoints_the_step_at_hand_and_the_rerun_ends_bit_equal(name, at, tmp_path, undisturbed):
+    weights, curve, best = undisturbed(name)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match=rf"stopped by SIGTERM after step {at + 1}/{STEPS}"):
+        trained(name, tmp_path, at)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == at + 1
+    resumed, resumed_curve, lines = trained(name, tmp_path)
+    assert f"resuming at step {at + 1}" in lines
+    assert resumed_curve == curve
+    assert all(torch.equal(weights[key], resumed[key]) for key in weights)
+    kept = torch.load(tmp_path / "best.ckpt", weights_only=True)
+    assert kept["global_step"] == best["global_step"]
+
+
+def test_a_training_that_is_stopped_again_and_again_ends_bit_equal(tmp_path, undisturbed):
+    weights, curve, _ = undisturbed("ae")
+    draw, first = random.Random(7), 0
+    while first < STEPS:
+        at = draw.randint(first, STEPS - 1)
+        with pytest.raises(Interrupted):
+            trained("ae", tmp_path, at)
+        first = at + 1
+    resumed, resumed_curve, _ = trained("ae", tmp_path)
+    assert resumed_curve == curve and all(torch.equal(weights[key], resumed[key]) for key in weights)
+
+
+def test_workers_that_load_data_outlive_sigterm(tmp_path, undisturbed, monkeypatch):
+    # on a GPU, slices are drawn in processes of their own
+    loader = uad.training.DataLoader
+    monkeypatch.setattr(uad.training, "DataLoader", lambda data, **options: loader(data, **options | workers_of(data)))
+    with pytest.raises(Interrupted, match="after step 7/"):
+        trained("ae", tmp_path, 6)
+    assert not active_children()
+    assert trained("ae", tmp_path)[1] == undisturbed("ae")[1]
+
+
+def workers_of(data):
+    return {"num_workers": 2} if isinstance(data, uad.training._Steps) else {}
+
+
+def test_a_training_that_was_complete_keeps_its_learning_curve(tmp_path, undisturbed):
+    # stopped after the last checkpoint, before the model was written: here at step 12, which is never validated
+    with pytest.raises(Interrupted):
+        trained("ae", tmp_path, STEPS - 1)
+    assert trained("ae", tmp_path)[1] == trained("ae", tmp_path)[1] == undisturbed("ae")[1]
+
+
+@pytest.fixture
+def job(tmp_path):
+    """Starts the command line of rule `train` in a shell of its own, as Snakemake does."""
+    images = np.random.default_rng(0).random((8, 6, 32, 32)).astype(np.float32)
+    for name, array in {"images": images, "masks": images > 0, "labels": images > 2}.items():
+        np.save(tmp_path / f"ixi_t2.{name}.npy", array if name == "images" else array.astype(np.uint8))
+    subjects = [f"scan{i}" for i in range(8)]
+    index = pd.DataFrame({"row": range(8), "subject": subjects, "site": "", "scanner": "", "age": 40, "lesion_ml": 0.0})
+    index.to_csv(tmp_path / "ixi_t2.tsv", sep="\t", index=False)
+    splits = ["train"] * 6 + ["val"] * 2
+    pd.DataFrame({"subject": subjects, "split": splits, "fold": 0}).to_csv(tmp_path / "s.tsv", sep="\t", index=False)
+    train = {"max_steps": 100, "batch_size": 4, "precision": "32-true", "validate_every": 20, "validation_slices": 2}
+    content = {"arm": "ae", "method": "ae", "method_version": 1, "params": {"z_dim": 4}, "modality": "t2"}
+    settings = write_settings(tmp_path, "train", "ae", {**content, "train": train, "spacing_mm": 2.0, "seed": 1})
+
+    def start(folder):
+        values = {"params.settings": settings, "params.store": tmp_path / "ixi_t2", "input.splits": tmp_path / "s.tsv",
+                  "wildcards.fold": 0, "threads": 1, "output.model": folder / "model.safetensors",
+                  "params.start_from": "", "log": folder / "log.txt"}  # fmt: skip
+        folder.mkdir(exist_ok=True)
+        command = shell_of("train")
+        for name, value in values.items():
+            command = command.replace(f"{{{name}}}", str(value))
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        return subprocess.Popen(
+            ["bash", "-c", f"set -euo pipefail; {command}"], cwd=ROOT, env=environment, start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    return start
+
+
+def shell_of(rule):
+    text = (ROOT / "rules/train.smk").read_text().split(f"\nrule {rule}:")[1].split("\nrule ")[0]
+    return "".join(re.findall(r'^        "(.*)"$', text.split("    shell:\n")[1], re.MULTILINE))
+
+
+def test_sigterm_to_every_process_of_the_job_reaches_the_training(job, tmp_path):
+    # Slurm signals each process of a step: shell, python and tee; python alone may act on it
+    assert job(tmp_path / "whole").wait() == 0
+    log, draw = tmp_path / "stopped/log.txt", random.Random(5)
+    process = job(tmp_path / "stopped")
+    while not (log.exists() and "step 20/100" in log.read_text()):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    time.sleep(draw.random() * 0.3)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait() == 128 + signal.SIGTERM
+    (step,) = re.findall(r"^stopped by SIGTERM after step (\d+)/100; .*last\.ckpt is written", log.read_text(), re.M)
+    assert not (tmp_path / "stopped/model.safetensors").exists()
+    assert job(tmp_path / "stopped").wait() == 0
+    assert f"resuming at step {step}" in log.read_text()
+    assert (tmp_path / "stopped/log.csv").read_text() == (tmp_path / "whole/log.csv").read_text()
+    whole, stopped = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
+    assert all(torch.equal(whole[key], stopped[key]) for key in whole)
+
+
+def test_both_rules_that_train_let_the_signal_through():
+    assert all(shell_of(rule).startswith("trap '' TERM; python ") for rule in ("pretrain", "train"))

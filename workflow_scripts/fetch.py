@@ -1,0 +1,30 @@
+"""Fetch what is no cohort: the atlas, weights, the authors' split files."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from uad.acquisition.inventory import Inventory, Need
+from uad.acquisition.needs import read_needs
+from uad.acquisition.provide import provide
+from uad.errors import run_program
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--item", required=True, help="a key of uad/acquisition/sources.yaml")
+    parser.add_argument(
+        "--files", required=True, nargs="+", type=Path, help="to be made; the first is in the item's folder"
+    )
+    parser.add_argument("--sources", required=True, type=Path, help="settings of the downloads")
+    arguments = parser.parse_args()
+
+    def say(line: str) -> None:
+        print(f"[fetch {arguments.item}] {line}", file=sys.stderr, flush=True)
+
+    _, settings, _ = read_needs(arguments.sources)
+    provide(Inventory(Need(arguments.item, arguments.item, arguments.files[0].parent), settings), say)
+
+
+if __name__ == "__main__":
+    run_program(main)

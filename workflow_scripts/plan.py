@@ -1,0 +1,21 @@
+"""Print what the run's data needs: present, fetchable or up to the user, with sizes, licences and next steps."""
+
+import argparse
+from pathlib import Path
+
+from uad.acquisition.needs import read_needs
+from uad.acquisition.plan import report
+from uad.errors import run_program
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sources", required=True, type=Path, help="settings of the downloads and list of needs")
+    arguments = parser.parse_args()
+
+    needs, settings, content = read_needs(arguments.sources)
+    print(f"\nWhat run '{content['run']}' needs\n\n{report(needs, settings, content['data_dir'])}\n")
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -31,9 +32,11 @@ LIBRARY = Path(__file__).parents[1] / "workflow_scripts"
 
 
 def nifti(name: str) -> bytes:
-    """A 4x4x4 NIfTI, gzipped, whose voxels follow from its name, so that different scans differ."""
-    digest = hashlib.sha256(name.encode()).digest() * 2
-    image = nibabel.Nifti1Image(np.frombuffer(digest, np.uint8).reshape(4, 4, 4), np.diag([1, 1, 1.25, 1]))
+    """A 4x4x4 NIfTI, gzipped, whose voxels follow from its name, so that different scans differ; labels are 0 and 1."""
+    voxels = np.frombuffer(hashlib.sha256(name.encode()).digest() * 2, np.uint8).reshape(4, 4, 4)
+    if re.search("seg|consensus_gt|wmh|mask|lesion", name):
+        voxels = voxels % 2
+    image = nibabel.Nifti1Image(voxels, np.diag([1, 1, 1.25, 1]))
     return image.to_bytes() if name.endswith(".nii") else gzip.compress(image.to_bytes(), mtime=0)
 
 
@@ -61,10 +64,13 @@ def zipped(path: Path, *names: str, extra: dict[str, bytes] | None = None) -> Pa
     return path
 
 
-def run(adapter, tmp_path: Path, *modalities: str) -> tuple[pd.DataFrame, str]:
-    """Ingest `tmp_path/raw`, check what holds for every table, and return it with its notes in one text."""
+def run(adapter, tmp_path: Path, *modalities: str, published: bool = False) -> tuple[pd.DataFrame, str]:
+    """Ingest `tmp_path/raw`, check what holds for every table, and return it with its notes in one text.
+
+    The scans here are tiny, so they are not held against the published grids; test_ingest.py does that.
+    """
     table_path = tmp_path / "table.tsv"
-    table, notes = ingest(adapter, tmp_path / "raw", tmp_path / "unpacked", modalities, table_path)
+    table, notes = ingest(adapter, tmp_path / "raw", tmp_path / "unpacked", modalities, table_path, published=published)
     pd.testing.assert_frame_equal(read_cohort(table_path), table, check_dtype=False)
     assert tuple(table.columns) == COLUMNS
     assert list(table["subject"]) == sorted(set(table["subject"]))
@@ -139,7 +145,7 @@ def write_ixi(raw: Path, rows: list[tuple[float, float]]) -> None:
 def test_ixi(tmp_path):
     rows = [(2, 35.8), (12, 0), (12, 38.78), (219, 41.0), (219, 63.5), (500, None), (116, 50.0)]
     write_ixi(tmp_path / "raw", rows)
-    table, notes = run(Ixi(), tmp_path, "t1", "t2")
+    table, notes = run(Ixi(), tmp_path, "t1", "t2", published=True)
     assert tuple(table["subject"]) == IXI_BOTH
     assert list(table["site"]) == ["Guys", "HH", "IOP", "Guys", "HH"]
     assert list(table["scanner"][:3]) == ["Philips 1.5T", "Philips 3T", "GE 1.5T"]
@@ -306,7 +312,7 @@ def test_atlas(tmp_path):
     sheet = "Subject ID,Session,Scanner Strength,Scanner Brand\nsub-r031s006,ses-1,3T,Philips Achieva\n"
     junk["ATLAS_2/20220425_ATLAS_2.0_MetaData.csv"] = sheet.encode()
     tar(tmp_path / "raw/ATLAS_R2.0.tar.gz", *files, mode="w:gz", extra=junk)
-    table, notes = run(Atlas(), tmp_path, "t1")
+    table, notes = run(Atlas(), tmp_path, "t1", published=True)
     assert list(table["subject"]) == ["sub-r001s001", "sub-r031s006"]
     assert list(table["site"]) == ["R001", "R031"]
     assert list(table["scanner"]) == ["", "Philips Achieva 3T"]

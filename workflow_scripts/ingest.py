@@ -17,6 +17,7 @@ def main() -> None:
     parser.add_argument("--raw", required=True, type=Path)
     parser.add_argument("--unpacked", required=True, type=Path)
     parser.add_argument("--table", required=True, type=Path)
+    parser.add_argument("--report", type=Path, help="readable account; default: the table's name with .md")
     arguments = parser.parse_args()
 
     settings = read_settings(arguments.settings)
@@ -26,9 +27,20 @@ def main() -> None:
     flags = ("healthy", "stripped", "registered", "bias_corrected")
     given = {key: getattr(cohort, key) for key in flags if getattr(cohort, key) is not None}
     adapter = adapter_class(**given) if cohort.adapter == "folder" else adapter_class()
-    table, notes = ingest(adapter, arguments.raw, arguments.unpacked, cohort.modalities, arguments.table)
-    if cohort.source == "phantom":  # its size is a choice
-        notes = [note for note in notes if "the full data set has" not in note]
+    table, notes = ingest(
+        adapter,
+        arguments.raw,
+        arguments.unpacked,
+        cohort.modalities,
+        arguments.table,
+        published=cohort.source == "archive",  # a phantom's size and grid are a choice
+        report_path=arguments.report or arguments.table.with_suffix(".md"),
+    )
+    if adapter.exclude_label not in (None, cohort.exclude_label):
+        notes.append(
+            f"{cohort.adapter}: label value {adapter.exclude_label} is left out of the evaluation by the data set's "
+            f"rule, the configuration says {cohort.exclude_label}"
+        )
     for note in notes:
         print(f"[ingest {arguments.table.stem}] {note}", file=sys.stderr)
     if len(table) < cohort.subjects // 2:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uad.cohorts.base import Adapter, Part
+from uad.cohorts.promise import Promise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +25,7 @@ class Atlas(Adapter):
     name = "atlas"
     modalities = ("t1",)
     expected_subjects = 655
+    promise = Promise(shapes=((197, 233, 189),), voxel_mm=(1, 1), meanings=((1, "stroke lesion"),))
     parts = (
         Part(
             re.compile(
@@ -31,6 +33,8 @@ class Atlas(Adapter):
                 r"(?P=subject)_(?P=session)(?:_space-[A-Za-z0-9]+)?_(?P<kind>T1w|label-L_desc-T1lesion_mask)\.nii\.gz$"
             ),
             ("ATLAS_R2.0.tar.gz", "ATLAS_R2.0.tar", "ATLAS_2.tar.gz", "ATLAS_2.tar", "ATLAS_2.zip"),
+            gigabytes=11,
+            members=12_000,  # 955 scans, 655 masks, the folders, and a hidden twin of each
         ),
     )
     kinds = {"T1w": "t1", "label-L_desc-T1lesion_mask": "label"}

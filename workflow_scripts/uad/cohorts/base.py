@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from uad.cohorts.promise import Promise
 from uad.cohorts.table import COLUMNS, FILE_COLUMNS, FLAGS
 from uad.cohorts.unpack import is_junk, unpack
 from uad.errors import InputError
@@ -18,10 +19,12 @@ from uad.files import sha256_of
 if TYPE_CHECKING:  # pandas takes a while to import, and the Snakefile only reads the classes' attributes
     import pandas as pd
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 
 _SAFE_SUBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # a subject names files and is a cell of a table
+_NIFTI = re.compile(r"\.nii(?:\.gz)?$")
 _OTHER_ARCHIVES = (".7z", ".rar")
+_GENEROUS = 4  # how much larger than published an archive may be; releases grow, bombs are larger by thousands
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,14 @@ class Part:
     Attributes:
         pattern: searched in a file's path below the raw folder; its group `kind` says what the file is.
         archives: file name patterns of the archives that hold it, best first.
+        gigabytes: what the largest of the archives unpacks to (1e9 bytes), all of it.
+        members: how many files and folders are in it.
     """
 
     pattern: re.Pattern[str]
     archives: tuple[str, ...]
+    gigabytes: float
+    members: int
 
 
 class Adapter:
@@ -55,7 +62,9 @@ class Adapter:
         exclude_label: label value that is left out of the evaluation.
         kinds: value of a pattern's group `kind` -> column of the cohort table.
         metadata: pattern of an optional table about the subjects.
+        promise: what the data set's publication says of grids and label values.
         notes: what the last `scans` met on its way.
+        unused: NIfTI files that the last `scans` saw and no pattern matches.
     """
 
     name: ClassVar[str]
@@ -72,9 +81,11 @@ class Adapter:
     exclude_label: ClassVar[int | None] = None
     kinds: ClassVar[Mapping[str, str]] = {}
     metadata: ClassVar[re.Pattern[str] | None] = None
+    promise: ClassVar[Promise] = Promise()
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self.unused: list[str] = []
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -119,6 +130,7 @@ class Adapter:
             match = self._match(relative)
             if match:
                 found.append((self.subject_of(match), self.site_of(match), self.kinds[match["kind"]], path))
+        self.unused = [name for name in sorted(files) if _NIFTI.search(name) and not self._match(name)]
         table = self._table(found)
         self.add_details(table, files)
         return table
@@ -141,7 +153,11 @@ class Adapter:
                 continue
             for archive in archives:
                 target = unpacked / str(archive.relative_to(raw)).replace(os.sep, "__")
-                members = walk(unpack(archive, target, wanted))
+                bounds = {
+                    "max_bytes": int(_GENEROUS * part.gigabytes * 1e9),
+                    "max_members": _GENEROUS * part.members,
+                }
+                members = walk(unpack(archive, target, wanted, **bounds))
                 if not any(self._match(member) for member in members):
                     raise InputError(
                         f"{archive}: holds no file that looks like {self.name} data; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from uad.cohorts.base import Adapter, Part
+from uad.cohorts.promise import Promise
 
 
 class Brats21(Adapter):
@@ -15,6 +16,14 @@ class Brats21(Adapter):
     expected_subjects = 1251
     stripped = True
     registered = True
+    promise = Promise(
+        shapes=((240, 240, 155),),
+        affine=((-1, 0, 0, 0), (0, -1, 0, 239), (0, 0, 1, 0)),
+        voxel_mm=(1, 1),
+        firm=True,
+        label_values=(1, 2, 4),
+        meanings=((1, "necrotic core"), (2, "oedema"), (4, "enhancing tumour")),
+    )
     parts = (
         Part(
             re.compile(
@@ -29,6 +38,8 @@ class Brats21(Adapter):
                 "brats-2021-task1.zip",
                 "archive.zip",
             ),
+            gigabytes=142,  # TCIA's package of both tasks, of which the NIfTI files are 13.4
+            members=500_000,  # with the DICOM slices of task 2
         ),
     )
     kinds = {"t1": "t1", "t2": "t2", "seg": "label"}

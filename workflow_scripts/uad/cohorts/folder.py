@@ -65,6 +65,8 @@ class FolderAdapter(Adapter):
         found = _bids(files) or _flat(files)
         if not found:
             raise InputError(f"{raw}: no scan here. {self.how_to_get}")
+        used = {path for *_, path in found}
+        self.unused = [name for name, path in files.items() if re.search(_NIFTI, name) and path not in used]
         table = self._table(found)
         if (raw / "participants.tsv").is_file():
             _add_participants(table, raw / "participants.tsv")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uad.cohorts.base import Adapter, Part
-from uad.cohorts.table import listed
+from uad.cohorts.promise import Promise
+from uad.cohorts.report import listed
 from uad.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 _SCANNERS = {"Guys": "Philips 1.5T", "HH": "Philips 3T", "IOP": "GE 1.5T"}
 
 
-def _part(kind: str) -> Part:
+def _part(kind: str, gigabytes: float) -> Part:
     name = rf"(?:^|/)(?P<subject>IXI\d{{3}}-(?P<site>Guys|HH|IOP)-\d+)-(?P<kind>{kind})\.nii\.gz$"
-    return Part(re.compile(name), (f"IXI-{kind}.tar", f"IXI-{kind}.tar.gz", f"IXI-{kind}.tgz", f"IXI-{kind}.zip"))
+    archives = (f"IXI-{kind}.tar", f"IXI-{kind}.tar.gz", f"IXI-{kind}.tgz", f"IXI-{kind}.zip")
+    return Part(re.compile(name), archives, gigabytes, members=600)
 
 
 class Ixi(Adapter):
@@ -28,8 +30,9 @@ class Ixi(Adapter):
     name = "ixi"
     modalities = ("t1", "t2")
     healthy = True
+    promise = Promise(voxel_mm=(0.8, 1.5))
     expected_subjects = 577
-    parts = (_part("T1"), _part("T2"))
+    parts = (_part("T1", 4.9), _part("T2", 3.9))
     kinds = {"T1": "t1", "T2": "t2"}
     metadata = re.compile(r"(?:^|/)IXI\.xls$")
     how_to_get = (

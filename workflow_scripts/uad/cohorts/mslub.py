@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uad.cohorts.base import Adapter, Part
+from uad.cohorts.promise import Promise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +25,12 @@ class Mslub(Adapter):
     name = "mslub"
     modalities = ("t1", "t2")
     expected_subjects = 30
+    promise = Promise(
+        shapes=((192, 512, 512), (176, 512, 512)),
+        voxel_mm=(0.4, 1.0),
+        label_values=(1,),
+        meanings=((1, "consensus of the raters"),),
+    )
     parts = (
         Part(
             re.compile(
@@ -31,6 +38,8 @@ class Mslub(Adapter):
                 r"(?P<subject>patient\d{2})/(?:(?P=subject)_)?(?P<kind>T1W|T2W|consensus_gt)\.nii\.gz$"
             ),
             ("*.zip", "*.tar", "*.tar.gz", "*.tgz"),  # the official archive's name is not known
+            gigabytes=25,  # 30 patients, at most 8 volumes of 100 MB each
+            members=2_000,
         ),
     )
     kinds = {"T1W": "t1", "T2W": "t2", "consensus_gt": "label"}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from uad.cohorts.duplicates import Contents
+from uad.cohorts.report import EMPTY_LABEL, Account, listed, markdown
 from uad.errors import InputError
 from uad.files import atomic_path, sha256_of
 
@@ -19,13 +21,8 @@ FILE_COLUMNS = (*MODALITIES, "mask", "label")
 COLUMNS = (
     "subject", "site", "scanner", "age", *FILE_COLUMNS, "stripped", "registered", "bias_corrected", "sha256",
 )  # fmt: skip
+_MOST_REFUSED = 3  # the rest stands in the report
 FLAGS = ("stripped", "registered", "bias_corrected")
-
-
-def listed(names: Iterable[str], most: int = 10) -> str:
-    """Names joined for a message, shortened when there are many."""
-    names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def ingest(
@@ -34,61 +31,127 @@ def ingest(
     unpacked_folder: str | Path,
     modalities: Sequence[str],
     table_path: str | Path,
+    *,
+    published: bool = True,
+    report_path: str | Path | None = None,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Find, check and hash a cohort's scans, and write the cohort table atomically (DESIGN, formats).
 
     Kept are subjects with every modality in `modalities` and, unless the cohort is healthy, a label. Of
     subjects with the same image content only the first stays: a copy under another id would leak between
-    splits.
+    splits. A file that cannot be used stops ingest; all such files are named at once.
+
+    Args:
+        published: the data are the published ones, so their number and grids are held against what the data set
+            promises. Phantoms have a size and grids of their own.
+        report_path: where a readable account goes (Markdown); when files are refused it has the suffix `.failed.md`.
 
     Returns:
         The table as written, sorted by subject, and one note per quirk that was met.
 
     Raises:
-        InputError: nothing usable was found, or what was found is contradictory.
+        InputError: nothing usable was found, or what was found is contradictory or breaks the data set's promises.
     """
     unknown = [modality for modality in modalities if modality not in adapter.modalities]
     if unknown or not modalities:
         raise InputError(f"{adapter.name}: has {', '.join(adapter.modalities)}, not {', '.join(unknown) or 'none'}")
+    used = [modality for modality in MODALITIES if modality in modalities]
     table = adapter.scans(raw_folder, unpacked_folder)
-    notes = adapter.notes
-    table.loc[:, [m for m in MODALITIES if m not in modalities]] = ""
+    account = Account(len(table), adapter.expected_subjects if published else None, adapter.notes)
+    account.unused = adapter.unused
+    table.loc[:, [m for m in MODALITIES if m not in used]] = ""
+    table = _complete(table, adapter, used, account, raw_folder)
+    _check(table, adapter, used, published, account, Path(table_path).stem, report_path)
+    table = _without_copies(table, used, account)
+    if account.expected not in (None, len(table)):
+        account.notes.append(f"{adapter.name}: {len(table)} subjects; the full data set has {account.expected}")
+    table = table.assign(sha256=[";".join(sha256_of(row[m]) for m in used) for row in table.to_dict("records")])
+    with atomic_path(table_path) as temporary:
+        table.to_csv(temporary, sep="\t", index=False, lineterminator="\n")
+    _write_report(report_path, markdown(Path(table_path).stem, adapter, account, table))
+    return table, account.lines()
+
+
+def _complete(
+    table: pd.DataFrame, adapter: Adapter, used: Sequence[str], account: Account, raw_folder: str | Path
+) -> pd.DataFrame:
+    """The subjects with every file that is needed."""
     if adapter.healthy:
         if (table["label"] != "").any():
-            notes.append(f"{adapter.name}: lesion labels are not used, because the cohort is declared healthy")
+            account.notes.append(f"{adapter.name}: lesion labels are not used, because the cohort is declared healthy")
         table["label"] = ""
-    for column in [m for m in MODALITIES if m in modalities] + ([] if adapter.healthy else ["label"]):
+    for column in [*used, *([] if adapter.healthy else ["label"])]:
         lacking = table["subject"][table[column] == ""]
         if len(lacking):
-            notes.append(f"{len(lacking)} subjects dropped, no {column}: {listed(lacking)}")
+            account.dropped.append(f"{len(lacking)} subjects dropped, no {column}: {listed(lacking)}")
         table = table[table[column] != ""]
         if table.empty:
             raise InputError(
                 f"{raw_folder}: no subject has every file needed, {column} is missing. {adapter.how_to_get}"
             )
-    table = _hashed(table, modalities, notes)
-    if adapter.expected_subjects not in (None, len(table)):
-        notes.append(f"{adapter.name}: {len(table)} subjects; the full data set has {adapter.expected_subjects}")
-    with atomic_path(table_path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, lineterminator="\n")
-    return table, notes
+    return table
 
 
-def _hashed(table: pd.DataFrame, modalities: Sequence[str], notes: list[str]) -> pd.DataFrame:
-    """Add `sha256` and drop subjects whose image is a copy of an earlier subject's."""
-    owners: dict[str, str] = {}
-    kept, hashes = [], []
+def _check(
+    table: pd.DataFrame,
+    adapter: Adapter,
+    used: Sequence[str],
+    published: bool,
+    account: Account,
+    cohort: str,
+    report_path: str | Path | None,
+) -> None:
+    """Check every file; refuse the cohort when one cannot be used."""
+    from uad.cohorts.checks import check_scans
+
+    account.findings = check_scans(table, adapter, used, published)
+    refused = account.findings.refused
+    if not refused:
+        return
+    see = ""
+    if report_path:
+        failed = Path(report_path).with_suffix(".failed.md")
+        with atomic_path(failed) as temporary:
+            temporary.write_text(markdown(cohort, adapter, account, None))
+        see = f", see {failed}"
+    if len(refused) == 1:
+        raise InputError(refused[0] + see)
+    more = f"; and {len(refused) - _MOST_REFUSED} more" if len(refused) > _MOST_REFUSED else ""
+    raise InputError(
+        f"{cohort}: {len(refused)} files cannot be used{see}; repair them or remove their scans: "
+        f"{'; '.join(refused[:_MOST_REFUSED])}{more}"
+    )
+
+
+def _without_copies(table: pd.DataFrame, used: Sequence[str], account: Account) -> pd.DataFrame:
+    """Drop subjects whose image is a copy of an earlier subject's, and point out equal lesion labels."""
+    images, labels = Contents(), Contents()
+    kept = []
     for row in table.to_dict("records"):
-        digests = [sha256_of(row[modality]) for modality in MODALITIES if modality in modalities]
-        copied = next((owners[digest] for digest in digests if digest in owners), None)
+        subject, paths = row["subject"], [row[modality] for modality in used]
+        copied = next((owner for path in paths if (owner := images.owner(path))), None)
         if copied:
-            notes.append(f"{row['subject']} dropped: its image has the same content as that of {copied}")
+            account.dropped.append(f"{subject} dropped: its image has the same content as that of {copied}")
             continue
-        owners.update(dict.fromkeys(digests, row["subject"]))
-        kept.append(row["subject"])
-        hashes.append(";".join(digests))
-    table = table[table["subject"].isin(kept)].reset_index(drop=True)
-    return table.assign(sha256=hashes)
+        kept.append(subject)
+        for path in paths:
+            if images.owner(path):
+                raise InputError(f"{path}: {subject} has this image as T1 and as T2; fetch the right one")
+            images.add(path, subject)
+        empty = subject in account.findings.quirks.get(EMPTY_LABEL, [])
+        if row["label"] and not empty:
+            twin = labels.owner(row["label"])
+            if twin:
+                account.notes.append(f"{row['label']}: the lesion label of {subject} is a copy of that of {twin}")
+            labels.add(row["label"], subject)
+    return table[table["subject"].isin(kept)].reset_index(drop=True)
+
+
+def _write_report(path: str | Path | None, text: str) -> None:
+    if path is not None:
+        Path(path).with_suffix(".failed.md").unlink(missing_ok=True)
+        with atomic_path(path) as temporary:
+            temporary.write_text(text)
 
 
 def read_cohort(path: str | Path) -> pd.DataFrame:

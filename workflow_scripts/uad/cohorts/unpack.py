@@ -1,12 +1,15 @@
 """Safe, atomic unpacking of the wanted members of tar and zip archives.
 
 Archives come from the internet, so nothing in them is trusted: one member that would leave the target
-is enough to refuse the archive, links and devices are never created, and size and number of members are
-bounded.
+is enough to refuse the archive, links and devices are never created, and size and number of members (of those
+that are skipped too, for reading past them takes time) are bounded.  docs/bad-input.md
 """
 
 from __future__ import annotations
 
+import bz2
+import errno
+import gzip
 import json
 import lzma
 import re
@@ -17,12 +20,40 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from uad.errors import InputError
 
 MARKER = ".unpacked.json"
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
+_DAMAGED = (
+    tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
+)  # fmt: skip
 _TAR_NAME = re.compile(r"\.(?:tar|tar\.gz|tgz)$")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # a name becomes a cell of a table
+_MOST_HEADER_BYTES = 2**20  # tarfile reads long names and comments into memory as a whole
+_MOST_PADDING = 2**24  # tars end on a multiple of their record size, which is seldom more than 1 MB
+_CHUNK = 2**16
+_COMPRESSED = (gzip.GzipFile, bz2.BZ2File, lzma.LZMAFile)
+_NAME_HEADERS = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
+
+
+class _Hostile(Exception):
+    """What no honest tar holds."""
+
+
+class _Member(tarfile.TarInfo):
+    """A tar member whose header is looked at before what it announces is read."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+        member = super().frombuf(buf, encoding, errors)
+        if member.size < 0:
+            raise _Hostile("a member with a negative size")
+        if member.type in _NAME_HEADERS and member.size > _MOST_HEADER_BYTES:
+            raise _Hostile(f"a name or comment of {member.size} bytes")
+        return member
 
 
 def unpack(
@@ -30,8 +61,8 @@ def unpack(
     target: str | Path,
     wanted: Sequence[re.Pattern[str]],
     *,
-    max_bytes: int = 500 * 2**30,
-    max_members: int = 500_000,
+    max_bytes: int = 10**11,
+    max_members: int = 100_000,
 ) -> Path:
     """Unpack the members of `archive` that match one of `wanted` into the folder `target`; returns `target`.
 
@@ -43,11 +74,12 @@ def unpack(
         archive: a tar (plain or compressed) or zip file.
         target: folder to create.
         wanted: searched in the member's path with `/` and without leading `./`.
-        max_bytes: bound on the unpacked size of the wanted members.
+        max_bytes: bound on the unpacked size of all members, wanted or not; adapters derive both from the data set.
         max_members: bound on the number of members, wanted or not.
 
     Raises:
-        InputError: damaged, encrypted or too large; a member outside the target; a wanted link or device.
+        InputError: damaged, encrypted or too large; a member outside the target, with a wanted name twice or an
+            unprintable one; a wanted link or device; the disk is full.
     """
     archive, target = Path(archive), Path(target)
     status = archive.stat()
@@ -92,20 +124,40 @@ class _Unpacking:
         self, archive: Path, target: Path, wanted: Sequence[re.Pattern[str]], max_bytes: int, max_members: int
     ) -> None:
         self.archive, self.target, self.wanted = archive, target, wanted
+        self.max_bytes, self.max_members = max_bytes, max_members
         self.bytes_left, self.members_left = max_bytes, max_members
+        self.written: set[PurePosixPath] = set()
 
     def run(self) -> None:
         try:
             if zipfile.is_zipfile(self.archive):
                 self._unpack_zip()
             else:
-                with tarfile.open(self.archive, "r:*") as tar:
+                with tarfile.open(self.archive, "r:*", tarinfo=_Member) as tar:
                     self._unpack_tar(tar)
+                    if isinstance(tar.fileobj, _COMPRESSED):
+                        self._read_to_the_end(tar.fileobj)
         except _DAMAGED as error:
-            reason = str(error) or type(error).__name__
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(
                 f"{self.archive}: truncated, damaged or neither tar nor zip ({reason}); download it again"
             ) from error
+        except _Hostile as error:
+            raise InputError(
+                f"{self.archive}: not unpacked, because it holds {error}; is it the right file?"
+            ) from error
+        except OSError as error:
+            advice = "make room and run again" if error.errno == errno.ENOSPC else "is it the right archive?"
+            raise InputError(
+                f"{self.archive}: cannot be unpacked into {self.target.parent} ({error}); {advice}"
+            ) from error
+
+    def _read_to_the_end(self, stream: IO[bytes]) -> None:
+        """Read what follows a tar's last member: only at its end is a compressed stream's checksum compared."""
+        for _ in range(_MOST_PADDING // _CHUNK):
+            if not stream.read(_CHUNK):
+                return
+        raise _Hostile(f"more than {_MOST_PADDING} bytes after its last member")
 
     def _unpack_tar(self, tar: tarfile.TarFile) -> None:
         for member in tar:
@@ -119,8 +171,12 @@ class _Unpacking:
             for member in archive.infolist():
                 if _TAR_NAME.search(member.filename) and not is_junk(member.filename):
                     self._refuse_if_encrypted(member)
-                    with archive.open(member) as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
+                    with (
+                        archive.open(member) as stream,
+                        tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Member) as tar,
+                    ):
                         self._unpack_tar(tar)
+                        self._read_to_the_end(stream)
                 elif self._is_wanted(member.filename, member.file_size) and not member.is_dir():
                     self._refuse_if_encrypted(member)
                     kind = stat.S_IFMT(member.external_attr >> 16)
@@ -134,13 +190,20 @@ class _Unpacking:
         if path.is_absolute() or ".." in path.parts or "\\" in name:
             self._refuse(name, "lies outside the archive")
         self.members_left -= 1
+        self.bytes_left -= size
         if self.members_left < 0:
-            raise InputError(f"{self.archive}: has more members than allowed; is it the right file?")
+            raise InputError(f"{self.archive}: has more than {self.max_members} members; is it the right file?")
+        if self.bytes_left < 0:
+            raise InputError(
+                f"{self.archive}: unpacks to more than {self.max_bytes / 1e9:.3g} GB; is it the right file?"
+            )
         if is_junk(str(path)) or not any(pattern.search(str(path)) for pattern in self.wanted):
             return False
-        self.bytes_left -= size
-        if self.bytes_left < 0:
-            raise InputError(f"{self.archive}: unpacks to more bytes than allowed; is it the right file?")
+        if _CONTROL.search(name):
+            self._refuse(name.encode("unicode_escape").decode(), "has an unprintable name")
+        if path in self.written:
+            self._refuse(name, "is there twice")
+        self.written.add(path)
         return True
 
     def _refuse_if_encrypted(self, member: zipfile.ZipInfo) -> None:

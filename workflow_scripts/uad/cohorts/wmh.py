@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uad.cohorts.base import Adapter, Part
+from uad.cohorts.promise import Promise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +23,7 @@ _SCANNERS = {
 def _part(site: str, old_zip: str) -> Part:
     # `test/` has folders of the same names
     path = rf"^(?!(?:.*/)?test/)(?:.*/)?(?P<site>{site})/(?P<number>\d+)/(?P<kind>orig/3DT1|wmh)\.nii\.gz$"
-    return Part(re.compile(path), ("dataverse_files.zip", old_zip))
+    return Part(re.compile(path), ("dataverse_files.zip", old_zip), gigabytes=9, members=2_500)
 
 
 class Wmh(Adapter):
@@ -37,6 +38,11 @@ class Wmh(Adapter):
     expected_subjects = 60
     label_on_own_grid = True
     exclude_label = 2
+    promise = Promise(
+        voxel_mm=(0.8, 1.3),
+        label_values=(1, 2),
+        meanings=((1, "white matter hyperintensity"), (2, "other pathology")),
+    )
     parts = (_part("Utrecht", "Utrecht.zip"), _part("Singapore", "Singapore.zip"), _part("GE3T", "*GE3T.zip"))
     kinds = {"orig/3DT1": "t1", "wmh": "label"}
     how_to_get = (

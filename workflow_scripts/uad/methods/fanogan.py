@@ -33,6 +33,7 @@ class FAnoGAN(Method):
     Params = FAnoGANParams
     parts = ("critic", "generator", "encoder")
     gpu_hours = 2.0
+    RECIPE_VERSION = 2
 
     def network(self, shape: tuple[int, int]) -> nn.Module:
         from uad.networks.adversarial import AdversarialAutoencoder
@@ -60,7 +61,7 @@ class FAnoGAN(Method):
             return self.loss(network, images, generator)
         network.generator.train()
         if part == "generator":
-            return -network.critic(network.generator(self._latents(images, generator))).mean()
+            return -mean_score(network.critic, network.generator(self._latents(images, generator)))
         return self._critic_loss(network, 2 * images - 1, generator)
 
     def _latents(self, images: Tensor, generator: Generator) -> Tensor:
@@ -75,7 +76,7 @@ class FAnoGAN(Method):
 
         with torch.no_grad():
             fake = network.generator(self._latents(real, generator)).float()
-        distance = network.critic(real).mean() - network.critic(fake).mean()
+        distance = mean_score(network.critic, real) - mean_score(network.critic, fake)
         share = torch.rand(len(real), 1, 1, 1, generator=generator, device=real.device)
         with torch.autocast(real.device.type, enabled=False):  # second derivatives want full precision
             penalty = gradient_penalty(network.critic, real, fake, share)
@@ -87,12 +88,25 @@ class FAnoGAN(Method):
         images = 2 * images - 1
         reconstruction = network(images)
         pixels = (reconstruction - images).square().mean()
-        features = (network.critic.features(reconstruction) - network.critic.features(images)).square().mean()
+        drawn, given = (network.critic.features(x).float() for x in (reconstruction, images))
+        features = (drawn - given).square().mean()
         self.terms.update(pixel_error=pixels.detach(), feature_error=features.detach())
         return pixels + self.params.kappa * features
 
     def reconstruct(self, network: nn.Module, images: Tensor, t_tests: list[int], generator: Generator) -> Tensor:
         return (self.by_slices(network, 2 * images - 1)[None] + 1) / 2
+
+
+def mean_score(critic: nn.Module, images: Tensor) -> Tensor:
+    """Mean over the batch of what the critic says, its last layer in full precision also under autocast.
+
+    The scores' level is free and drifts far from 0; half precision would round their differences away.
+    """
+    import torch
+
+    features = critic.features(images)
+    with torch.autocast(images.device.type, enabled=False):
+        return critic.judge(features.float()).mean()
 
 
 METHOD = FAnoGAN

@@ -18,6 +18,7 @@ from uad.preprocessing.atlas import Atlas, load_atlas
 from uad.preprocessing.bias_field import correct_bias_field
 from uad.preprocessing.crop import bounding_box, crop
 from uad.preprocessing.itk import ants, move, move_label, to_ants
+from uad.preprocessing.quality import mutual_information
 from uad.preprocessing.scan import Scan, scans_of
 from uad.preprocessing.shard import Progress, Row, input_hashes, run_shard, settings_hash
 from uad.volumes import Volume, read_image, read_label, write_volume
@@ -25,7 +26,7 @@ from uad.volumes import Volume, read_image, read_label, write_volume
 if TYPE_CHECKING:
     from uad.config.model import PreprocessSettings
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 
 # ANTs' own pyramid, of which a shorter list of iterations takes the finest levels.
 _SHRINK_FACTORS = (6, 4, 2, 1)
@@ -130,6 +131,7 @@ class Registration:
         row: Row = {
             "brain_ml": round(float(brain.data.sum()) * brain.voxel_ml, 1),
             "atlas_dice": round(_dice_on_atlas(brain, atlas), 4),
+            "mutual_information": round(_information_on_atlas(image, brain, atlas), 4),
             "clipped_fraction": self.clipped[scan.name],
         }
         box = bounding_box(brain.data, self.settings.crop.last_plane)
@@ -200,3 +202,12 @@ def _dice_on_atlas(brain: Volume, atlas: Atlas) -> float:
     mask = move_label(brain, atlas.brain, (), "nearestNeighbor").data > 0
     reference = atlas.brain.data > 0
     return float(2 * (mask & reference).sum() / (mask.sum() + reference.sum()))
+
+
+def _information_on_atlas(image: Volume, brain: Volume, atlas: Atlas) -> float:
+    """Mutual information of an image, placed by its header, with the atlas, where both have brain; in nats."""
+    grid = atlas.image
+    if image.data.shape != grid.data.shape or not np.array_equal(image.affine, grid.affine):
+        image = grid.with_data(move(image, grid, (), "linear"))
+        brain = move_label(brain, grid, (), "nearestNeighbor")
+    return mutual_information(image.data, grid.data, (brain.data > 0) & (atlas.brain.data > 0))

@@ -25,7 +25,7 @@ from uad.preprocessing.scan import Scan
 
 COLUMNS = (
     "subject", "modality", "image", "mask", "label", "sha256", "seconds", "status", "message",
-    "brain_ml", "atlas_dice", "n4_min", "n4_max", "clipped_fraction",
+    "brain_ml", "atlas_dice", "mutual_information", "n4_min", "n4_max", "clipped_fraction",
 )  # fmt: skip
 _FILE_ROLES = ("image", "mask", "label")
 

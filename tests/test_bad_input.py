@@ -1,0 +1,529 @@
+"""Every row of docs/bad-input.md: the defect is made, and the message is the one that the table gives."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from uad.cohorts import find_adapter, ingest, read_cohort
+from uad.cohorts.folder import FolderAdapter
+from uad.config.model import PreprocessSettings
+from uad.errors import InputError
+from uad.preprocessing.register import register_shard
+from uad.preprocessing.scan import read_table
+from uad.preprocessing.skull_strip import skull_strip_shard
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "bad-input.md"
+ROWS = dict(re.findall(r"^\| ([a-z0-9-]+) \|[^|]*\| `([^`]+)` \|$", DOCUMENT.read_text(), re.MULTILINE))
+CASES: dict[str, Callable[[Path], None]] = {}
+
+SHAPE = (10, 11, 12)
+AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
+VOXELS = np.random.default_rng(0).integers(1, 200, SHAPE).astype(np.int16)
+BALL = (sum(axis**2 for axis in np.meshgrid(*[np.linspace(-1, 1, n) for n in SHAPE], indexing="ij")) < 0.7).astype(
+    np.uint8
+)
+IXI = "IXI002-Guys-0828-T1.nii.gz"
+
+
+def case(function: Callable[[Path], None]) -> Callable[[Path], None]:
+    """A function that makes the defect named like itself and runs into it."""
+    CASES[function.__name__.replace("_", "-")] = function
+    return function
+
+
+def test_table_and_cases_belong_together():
+    assert set(ROWS) == set(CASES)
+    assert len(ROWS) >= 30
+    rows = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("| ") and "what is wrong" not in line]
+    assert len(rows) == len(ROWS)  # no row escapes the pattern, no id is there twice
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_message(name, tmp_path):
+    (tmp_path / "raw").mkdir()
+    with pytest.raises(InputError) as error:
+        CASES[name](tmp_path)
+    message = str(error.value)
+    assert "\n" not in message
+    place = 0
+    for fragment in ROWS[name].split("…"):
+        assert fragment in message[place:], message
+        place = message.index(fragment, place) + len(fragment)
+    assert not (tmp_path / "table.tsv").exists()
+
+
+# --- making things ------------------------------------------------------------------------------------------
+
+
+def nifti(data=VOXELS, affine=AFFINE, **fields) -> bytes:
+    """An uncompressed NIfTI file with header fields overwritten."""
+    image = nib.Nifti1Image(data, affine)
+    content = bytearray(image.to_bytes())
+    offsets = {"dim": (40, "<8h"), "pixdim": (76, "<8f"), "qform_code": (252, "<h"), "sform_code": (254, "<h"),
+               "srow": (280, "<12f"), "datatype": (70, "<h")}  # fmt: skip
+    for field, value in fields.items():
+        offset, form = offsets[field]
+        struct.pack_into(form, content, offset, *np.atleast_1d(value))
+    return bytes(content)
+
+
+def save(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(content, 1, mtime=0) if path.suffix == ".gz" else content)
+    return path
+
+
+def tar(path: Path, *members: tuple[str | tarfile.TarInfo, bytes], mode="w") -> Path:
+    with tarfile.open(path, mode) as archive:
+        for name, content in members:
+            info = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def run(tmp_path: Path, adapter: str, *modalities: str, **options) -> None:
+    chosen = FolderAdapter(**options) if adapter == "folder" else find_adapter(adapter)()
+    ingest(chosen, tmp_path / "raw", tmp_path / "unpacked", modalities, tmp_path / "table.tsv")
+
+
+def ixi_tar(tmp_path: Path, *members, mode="w", name="IXI-T1.tar") -> None:
+    tar(tmp_path / "raw" / name, *members, mode=mode)
+    run(tmp_path, "ixi", "t1")
+
+
+def own(tmp_path: Path, content: bytes, name="s_t2.nii.gz") -> None:
+    """Ingest a healthy folder with one scan of these bytes."""
+    save(tmp_path / "raw" / name, content)
+    run(tmp_path, "folder", "t2", healthy=True)
+
+
+def own_label(tmp_path: Path, label: bytes) -> None:
+    save(tmp_path / "raw/s_t2.nii.gz", nifti())
+    save(tmp_path / "raw/s_seg.nii.gz", label)
+    run(tmp_path, "folder", "t2")
+
+
+def brats(tmp_path: Path, shape=(240, 240, 155), mirror=1, labels=(1, 2, 4)) -> None:
+    stem = tmp_path / "raw/BraTS2021_00000/BraTS2021_00000"
+    affine = np.array([[-1.0 * mirror, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]])
+    data = np.zeros(shape, np.uint8)
+    data[0, 0, : len(labels)] = labels
+    for kind in ("t2", "seg"):
+        save(Path(f"{stem}_{kind}.nii.gz"), nifti(data, affine))
+    run(tmp_path, "brats21", "t2")
+
+
+def info(name: str, kind: bytes, link: str = "", size: int = 0) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname, member.size = kind, link, size
+    return member
+
+
+def flipped(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def strip(tmp_path: Path, image=VOXELS, mask=BALL, label=None, own_grid=False, **flags) -> pd.DataFrame:
+    """Run the first stage on one scan that passed ingest."""
+    files = {"t2": image, "mask": mask, "label": label}
+    row = dict.fromkeys(("site", "scanner", "age", "t1", "t2", "mask", "label", "sha256"), "")
+    row |= dict.fromkeys(("stripped", "registered", "bias_corrected"), "0") | {"subject": "s"} | flags
+    for kind, data in files.items():
+        if data is not None:
+            content = data if isinstance(data, bytes) else nifti(data)
+            row[kind] = str(save(tmp_path / "raw" / f"{kind}.nii.gz", content))
+    return strip_rows(tmp_path, pd.DataFrame([row]), own_grid)
+
+
+def strip_rows(tmp_path: Path, rows: pd.DataFrame, own_grid=False) -> pd.DataFrame:
+    settings = PreprocessSettings(spacing_mm=4.0, max_failures=0)
+    skull_strip_shard(
+        rows, settings, tmp_path / "s", tmp_path / "s.tsv", name="x", label_on_own_grid=own_grid, progress=str
+    )
+    return rows
+
+
+# --- archives -----------------------------------------------------------------------------------------------
+
+
+@case
+def archive_parent(tmp_path):
+    ixi_tar(tmp_path, (f"../{IXI}", nifti()))
+
+
+@case
+def archive_absolute(tmp_path):
+    ixi_tar(tmp_path, (f"/{IXI}", nifti()))
+
+
+@case
+def archive_backslash(tmp_path):
+    ixi_tar(tmp_path, (f"..\\{IXI}", nifti()))
+
+
+@case
+def archive_link(tmp_path):
+    ixi_tar(tmp_path, (info(IXI, tarfile.SYMTYPE, "/etc/hostname"), b""))
+
+
+@case
+def archive_device(tmp_path):
+    ixi_tar(tmp_path, (info(IXI, tarfile.CHRTYPE), b""))
+
+
+@case
+def archive_bytes(tmp_path):
+    header = info("filler", tarfile.REGTYPE, size=10**13).tobuf(tarfile.GNU_FORMAT)
+    (tmp_path / "raw/IXI-T1.tar.gz").write_bytes(gzip.compress(header + bytes(10**5)))
+    run(tmp_path, "ixi", "t1")
+
+
+@case
+def archive_members(tmp_path):
+    ixi_tar(tmp_path, *[(f"{i}", b"") for i in range(2401)])
+
+
+@case
+def archive_header(tmp_path):
+    header = info("x", tarfile.XHDTYPE, size=10**9).tobuf()
+    (tmp_path / "raw/IXI-T1.tar").write_bytes(header + bytes(1024))
+    run(tmp_path, "ixi", "t1")
+
+
+@case
+def archive_tail(tmp_path):
+    content = tar(tmp_path / "plain.tar", (IXI, nifti())).read_bytes()
+    (tmp_path / "raw/IXI-T1.tar.gz").write_bytes(gzip.compress(content + bytes(2**25), 1))
+    run(tmp_path, "ixi", "t1")
+
+
+@case
+def archive_twice(tmp_path):
+    ixi_tar(tmp_path, (IXI, nifti()), (IXI, nifti()))
+
+
+@case
+def archive_name(tmp_path):
+    ixi_tar(tmp_path, (f"a\tb/{IXI}", nifti()))
+
+
+@case
+def archive_folder(tmp_path):
+    ixi_tar(tmp_path, (IXI, nifti()), (f"{IXI}/{IXI}", nifti()))
+
+
+@case
+def archive_cut(tmp_path):
+    path = tar(tmp_path / "raw/IXI-T1.tar", (IXI, nifti()))
+    path.write_bytes(path.read_bytes()[:1500])
+    run(tmp_path, "ixi", "t1")
+
+
+@case
+def archive_bit(tmp_path):
+    path = tar(tmp_path / "raw/IXI-T1.tar.gz", (IXI, np.random.default_rng(0).bytes(50_000)), mode="w:gz")
+    flipped(path, 25_000)
+    run(tmp_path, "ixi", "t1")
+
+
+@case
+def archive_html(tmp_path):
+    (tmp_path / "raw/IXI-T1.tar").write_text("<html>please log in</html>")
+    run(tmp_path, "ixi", "t1")
+
+
+@case
+def archive_password(tmp_path):
+    path = tmp_path / "raw/IXI-T1.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(IXI, nifti())
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(data)
+    run(tmp_path, "ixi", "t1")
+
+
+@case
+def archive_other(tmp_path):
+    ixi_tar(tmp_path, ("holiday.jpg", b"1"))
+
+
+@case
+def archive_atlas_key(tmp_path):
+    (tmp_path / "raw/ATLAS_R2.0_encrypted.tar.gz").write_bytes(b"U2FsdGVkX1")
+    run(tmp_path, "atlas", "t1")
+
+
+@case
+def archive_7z(tmp_path):
+    (tmp_path / "raw/3D-MR-MS.7z").write_bytes(b"7z")
+    run(tmp_path, "mslub", "t2")
+
+
+# --- folders and tables -------------------------------------------------------------------------------------
+
+
+@case
+def nothing(tmp_path):
+    run(tmp_path, "mslub", "t2")
+
+
+@case
+def nothing_own(tmp_path):
+    own(tmp_path, nifti(), "scan.nii.gz")
+
+
+@case
+def modality(tmp_path):
+    run(tmp_path, "atlas", "t2")
+
+
+@case
+def no_pair(tmp_path):
+    save(tmp_path / "raw/s_t1.nii.gz", nifti())
+    run(tmp_path, "folder", "t1", "t2", healthy=True)
+
+
+@case
+def two_files(tmp_path):
+    save(tmp_path / "raw/a/s_t1.nii.gz", nifti())
+    save(tmp_path / "raw/b/s_t1.nii.gz", nifti(VOXELS + 1))
+    run(tmp_path, "folder", "t1", healthy=True)
+
+
+@case
+def subject_name(tmp_path):
+    own(tmp_path, nifti(), "my scan_t2.nii.gz")
+
+
+@case
+def ixi_number(tmp_path):
+    ixi_tar(tmp_path, (IXI, nifti()), (IXI.replace("0828", "0999"), nifti()))
+
+
+@case
+def ixi_sheet(tmp_path):
+    (tmp_path / "raw/IXI.xls").write_text("<html>not found</html>")
+    ixi_tar(tmp_path, (IXI, nifti()))
+
+
+@case
+def participants(tmp_path):
+    save(tmp_path / "raw/sub-1/anat/sub-1_T2w.nii.gz", nifti())
+    (tmp_path / "raw/participants.tsv").write_text("id\tage\nsub-1\t60\n")
+    run(tmp_path, "folder", "t2", healthy=True)
+
+
+@case
+def cohort_table(tmp_path):
+    (tmp_path / "cohort.tsv").write_text("subject\tt1\ns\tx.nii.gz\n")
+    read_cohort(tmp_path / "cohort.tsv")
+
+
+@case
+def same_image(tmp_path):
+    for kind in ("t1", "t2"):
+        save(tmp_path / f"raw/s_{kind}.nii.gz", nifti())
+    run(tmp_path, "folder", "t1", "t2", healthy=True)
+
+
+# --- headers ------------------------------------------------------------------------------------------------
+
+
+@case
+def not_nifti(tmp_path):
+    own(tmp_path, b"<html>not found</html>")
+
+
+@case
+def cut_gzip(tmp_path):
+    path = save(tmp_path / "raw/s_t2.nii.gz", nifti())
+    path.write_bytes(path.read_bytes()[:-200])
+    run(tmp_path, "folder", "t2", healthy=True)
+
+
+@case
+def cut_nii(tmp_path):
+    own(tmp_path, nifti()[:-200], "s_t2.nii")
+
+
+@case
+def too_long(tmp_path):
+    own(tmp_path, nifti(dim=(3, *SHAPE[:2], SHAPE[2] - 1, 1, 1, 1, 1)))
+
+
+@case
+def four_axes(tmp_path):
+    own(tmp_path, nifti(np.stack([VOXELS, VOXELS], axis=3)))
+
+
+@case
+def no_voxels(tmp_path):
+    own(tmp_path, nifti(dim=(3, 10, 0, 12, 1, 1, 1, 1)))
+
+
+@case
+def too_many_voxels(tmp_path):
+    own(tmp_path, nifti(dim=(3, 32767, 32767, 32767, 1, 1, 1, 1)))
+
+
+@case
+def colour(tmp_path):
+    own(tmp_path, nifti(VOXELS.astype(np.complex64)))
+
+
+@case
+def no_orientation(tmp_path):
+    own(tmp_path, nifti(sform_code=0, qform_code=0))
+
+
+@case
+def zero_spacing(tmp_path):
+    own(tmp_path, nifti(srow=(4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0)))
+
+
+@case
+def metres(tmp_path):
+    own(tmp_path, nifti(affine=np.diag([0.004, 0.004, 0.004, 1])))
+
+
+@case
+def sheared(tmp_path):
+    own(tmp_path, nifti(srow=(4, 2, 0, 0, 0, 4, 0, 0, 0, 0, 4, 0)))
+
+
+@case
+def brats_shape(tmp_path):
+    brats(tmp_path, (240, 240, 154))
+
+
+@case
+def brats_affine(tmp_path):
+    brats(tmp_path, mirror=-1)
+
+
+@case
+def label_shape(tmp_path):
+    own_label(tmp_path, nifti(BALL[:-1]))
+
+
+@case
+def label_shift(tmp_path):
+    affine = AFFINE.copy()
+    affine[0, 3] = 2.5
+    own_label(tmp_path, nifti(BALL, affine))
+
+
+@case
+def label_apart(tmp_path):
+    folder = tmp_path / "raw/training/Utrecht/0"
+    save(folder / "orig/3DT1.nii.gz", nifti())
+    affine = AFFINE.copy()
+    affine[0, 3] = 500
+    save(folder / "wmh.nii.gz", nifti(BALL, affine))
+    run(tmp_path, "wmh", "t1")
+
+
+@case
+def label_release(tmp_path):
+    brats(tmp_path, labels=(1, 2, 3))
+
+
+@case
+def label_fraction(tmp_path):
+    own_label(tmp_path, nifti((BALL * 0.4).astype(np.float32)))
+
+
+@case
+def label_range(tmp_path):
+    own_label(tmp_path, nifti(BALL.astype(np.int16) * 1000))
+
+
+# --- voxels -------------------------------------------------------------------------------------------------
+
+
+@case
+def gone(tmp_path):
+    row = {"subject": "s", "t1": "", "t2": "gone.nii.gz", "mask": "gone.nii.gz", "label": ""}
+    strip_rows(tmp_path, pd.DataFrame([row | dict.fromkeys(("stripped", "registered", "bias_corrected"), "0")]))
+
+
+@case
+def nan(tmp_path):
+    image = VOXELS.astype(np.float32)
+    image[3, 3, 3] = np.nan
+    strip(tmp_path, image)
+
+
+@case
+def constant(tmp_path):
+    strip(tmp_path, np.full(SHAPE, 7, np.int16))
+
+
+@case
+def gzip_bit(tmp_path):
+    path = save(
+        tmp_path / "raw/s_t2.nii.gz", nifti(np.random.default_rng(0).integers(0, 2**15, SHAPE).astype(np.int16))
+    )
+    flipped(path, path.stat().st_size // 2)
+    run(tmp_path, "folder", "t2", healthy=True)  # header and length are fine
+    (tmp_path / "table.tsv").rename(tmp_path / "cohort.tsv")
+    strip_rows(tmp_path, read_table(tmp_path / "cohort.tsv").assign(mask=str(save(tmp_path / "m.nii.gz", nifti(BALL)))))
+
+
+@case
+def empty_mask(tmp_path):
+    strip(tmp_path, mask=np.zeros_like(BALL))
+
+
+@case
+def label_nowhere(tmp_path):
+    label = np.zeros(SHAPE, np.uint8)
+    label[0, 0, 0] = 1
+    affine = AFFINE.copy()
+    affine[:3, 3] = -20  # the grids overlap, the labelled corner is outside
+    strip(tmp_path, label=nifti(label, affine), own_grid=True)
+
+
+@case
+def not_registered(tmp_path):
+    rows = strip(tmp_path, image=VOXELS * BALL, mask=None, stripped="1", registered="1")
+    affine = AFFINE.copy()
+    affine[:3, 3] = 100
+    nib.save(nib.Nifti1Image(BALL.astype(np.float32) * 100, affine), tmp_path / "atlas.nii.gz")
+    register(tmp_path, rows)
+
+
+def register(tmp_path: Path, rows: pd.DataFrame) -> None:
+    settings = PreprocessSettings(spacing_mm=4.0, max_failures=0, register_stripped_registered=False)
+    register_shard(
+        rows, read_table(tmp_path / "s.tsv"), tmp_path / "atlas.nii.gz", settings, tmp_path / "f", tmp_path / "f.tsv",
+        name="x", seed=1, progress=str,
+    )  # fmt: skip
+
+
+@case
+def subject_twice(tmp_path):
+    row = {"subject": "s", "t1": "", "t2": "x.nii.gz", "mask": "", "label": ""}
+    row |= dict.fromkeys(("stripped", "registered", "bias_corrected"), "0")
+    strip_rows(tmp_path, pd.DataFrame([row, row]))
+
+
+@case
+def atlas_gone(tmp_path):
+    register(tmp_path, strip(tmp_path))

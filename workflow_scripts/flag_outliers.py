@@ -1,0 +1,31 @@
+"""Flag the preprocessed scans of a cohort that stand out from the others."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from uad.errors import run_program
+from uad.files import atomic_path
+from uad.preprocessing.quality import MEASURED, outliers
+from uad.preprocessing.scan import read_table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shards", required=True, nargs="+", type=Path)
+    parser.add_argument("--table", required=True, type=Path)
+    arguments = parser.parse_args()
+
+    rows = pd.concat([read_table(path) for path in arguments.shards], ignore_index=True)
+    rows = rows.sort_values(["subject", "modality"], ignore_index=True)
+    rows["outlier"] = outliers(rows)
+    for row in rows[rows["outlier"] != ""].itertuples():
+        print(f"[quality] {row.subject} {row.modality} stands out: {row.outlier}", file=sys.stderr)
+    with atomic_path(arguments.table) as temporary:
+        rows[["subject", "modality", "status", *MEASURED, "outlier"]].to_csv(temporary, sep="\t", index=False)
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -4,7 +4,7 @@ CORES ?= 2
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: demo test lint format schema clean
+.PHONY: demo test test-slurm lint format schema clean
 
 demo: .venv/installed
 	snakemake --cores $(CORES) --resources gpu=0 --configfile demo/config.yaml --quiet rules host
@@ -17,6 +17,10 @@ test: .venv/installed
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver; } >/dev/null 2>&1 \
 	    || echo "Chromium could not be installed: its tests will be skipped"; fi
 	pytest -q
+
+# a real Slurm on this machine (needs root and Debian's packages; skips with the reason otherwise): about six minutes
+test-slurm: .venv/installed
+	pytest -q --timeout 900 tests/slurm/on_cluster.py
 
 lint: .venv/installed
 	ruff check .

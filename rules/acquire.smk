@@ -88,8 +88,8 @@ rule phantom:
         "../envs/preprocess.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         adapter=lambda wc: COHORTS[wc.cohort].adapter,
         subjects=lambda wc: COHORTS[wc.cohort].subjects,
@@ -140,8 +140,8 @@ rule ingest:
     conda:
         "../envs/preprocess.yaml"
     resources:
-        mem_mb=4000,
-        runtime=lambda wc, attempt: 240 * attempt,
+        mem_mb=growing(4000),
+        runtime=growing(240),
     params:
         settings=lambda wc: settings_file(
             "ingest", wc.cohort, cohort=cohort_settings(wc.cohort)
@@ -169,8 +169,8 @@ rule splits:
     conda:
         "../envs/preprocess.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         settings=lambda wc: settings_file(
             "splits",

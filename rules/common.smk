@@ -67,6 +67,11 @@ def cohort_settings(cohort):
     return COHORTS[cohort].model_dump(mode="json")
 
 
+def growing(amount):
+    """A resource for the first attempt; a retry asks for twice as much, three times, and so on."""
+    return lambda wc, attempt: amount * attempt
+
+
 def raw_folder(cohort):
     if cohort in PHANTOMS:
         return f"{RESULTS}/raw/{cohort}"

@@ -25,8 +25,8 @@ rule experiments:
     threads: CONFIG.execution.train_threads
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=lambda wc, attempt: 240 * attempt,
+        mem_mb=growing(16000),
+        runtime=growing(240),
         # a resource, since another number changes no result and should rerun nothing
         slices_per_pass=CONFIG.execution.slices_per_pass or 0,
     params:

@@ -32,8 +32,8 @@ rule html_report:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=growing(8000),
+        runtime=growing(60),
     params:
         settings=settings_file(
             "report",

@@ -32,8 +32,8 @@ rule skull_strip:
     threads: CONFIG.execution.preprocess_threads
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=lambda wc, attempt: 120 * attempt,
+        mem_mb=growing(16000),
+        runtime=growing(120),
     params:
         settings=lambda wc: settings_file(
             "skull_strip",
@@ -72,8 +72,8 @@ rule register:
         "../envs/preprocess.yaml"
     threads: CONFIG.execution.preprocess_threads
     resources:
-        mem_mb=lambda wc, threads: 2000 + 1000 * threads,
-        runtime=lambda wc, attempt: 120 * attempt,
+        mem_mb=lambda wc, threads, attempt: (2000 + 1000 * threads) * attempt,
+        runtime=growing(120),
     params:
         settings=lambda wc: settings_file(
             "register",
@@ -111,8 +111,8 @@ rule pack:
     conda:
         "../envs/preprocess.yaml"
     resources:
-        mem_mb=4000,
-        runtime=lambda wc, attempt: 120 * attempt,
+        mem_mb=growing(4000),
+        runtime=growing(120),
     params:
         settings=lambda wc: settings_file(
             "pack",

@@ -19,8 +19,8 @@ rule reconstruct:
     threads: CONFIG.execution.train_threads
     resources:
         gpu=lambda wc: int(METHODS[wc.arm].trains),
-        mem_mb=16000,
-        runtime=lambda wc, attempt: 120 * attempt,
+        mem_mb=growing(16000),
+        runtime=growing(120),
         # a resource, since another number changes no result and should rerun nothing
         slices_per_pass=CONFIG.execution.slices_per_pass or 0,
     params:

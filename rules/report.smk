@@ -24,8 +24,8 @@ rule tables:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         settings=report_settings("tables"),
         results=lambda wc: RESULTS,
@@ -47,8 +47,8 @@ rule reproduction:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         settings=report_settings(
             "reproduction", config=without(CONFIG.model_dump(mode="json"), "execution")
@@ -67,8 +67,8 @@ rule parity:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         settings=report_settings("parity"),
     shell:
@@ -95,8 +95,8 @@ rule figures:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         settings=report_settings(
             "figures",
@@ -126,8 +126,8 @@ rule check:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         settings=report_settings("tables"),
     shell:

@@ -12,8 +12,8 @@ rule backbone:
         "../envs/train.yaml"
     threads: CONFIG.execution.train_threads
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=growing(8000),
+        runtime=growing(60),
     params:
         settings=lambda wc: settings_file(
             "backbone",
@@ -46,8 +46,8 @@ rule score:
         "../envs/analysis.yaml"
     threads: CONFIG.execution.score_threads
     resources:
-        mem_mb=8000,
-        runtime=lambda wc, attempt: 120 * attempt,
+        mem_mb=growing(8000),
+        runtime=growing(120),
     params:
         settings=lambda wc: settings_file(
             "score",

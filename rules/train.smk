@@ -1,4 +1,5 @@
 # Training: one job per (arm, modality, fold).  Checkpoints sit beside the declared model, so a killed job resumes.
+# Slurm sends SIGTERM to every process of a job; `trap` keeps the shell and tee alive until python has checkpointed.
 
 
 rule pretrain:
@@ -19,7 +20,7 @@ rule pretrain:
     threads: CONFIG.execution.train_threads
     resources:
         gpu=1,
-        mem_mb=16000,
+        mem_mb=growing(16000),
         runtime=lambda wc, attempt: int(
             60 * METHODS[wc.arm].pretraining().gpu_hours * attempt
         ),
@@ -35,7 +36,7 @@ rule pretrain:
         ),
         store=lambda wc: f"{RESULTS}/store/{CONFIG.train_cohort}_{wc.modality}",
     shell:
-        "python workflow_scripts/train.py --settings {params.settings} --store {params.store}"
+        "trap '' TERM; python workflow_scripts/train.py --settings {params.settings} --store {params.store}"
         " --splits {input.splits} --fold {wildcards.fold} --threads {threads} --model {output.model}"
         " 2>&1 | tee {log}"
 
@@ -59,7 +60,7 @@ rule train:
     threads: CONFIG.execution.train_threads
     resources:
         gpu=1,
-        mem_mb=16000,
+        mem_mb=growing(16000),
         runtime=lambda wc, attempt: int(60 * METHODS[wc.arm].gpu_hours * attempt),
     params:
         settings=lambda wc: settings_file(
@@ -76,6 +77,6 @@ rule train:
             f"--start-from {input.pretrained}" if input.pretrained else ""
         ),
     shell:
-        "python workflow_scripts/train.py --settings {params.settings} --store {params.store}"
+        "trap '' TERM; python workflow_scripts/train.py --settings {params.settings} --store {params.store}"
         " --splits {input.splits} --fold {wildcards.fold} --threads {threads} --model {output.model}"
         " {params.start_from} 2>&1 | tee {log}"

@@ -19,8 +19,8 @@ rule pca:
         "../../envs/pca.yaml"
     threads: CONFIG.execution.train_threads
     resources:
-        mem_mb=4000,
-        runtime=lambda wc, attempt: 120 * attempt,
+        mem_mb=growing(4000),
+        runtime=growing(120),
     params:
         results=lambda wc: RESULTS,
         train_cohort=CONFIG.train_cohort,

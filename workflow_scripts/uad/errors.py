@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 
@@ -13,10 +14,17 @@ class InputError(Exception):
     """
 
 
+class Interrupted(Exception):
+    """Work was asked to stop (SIGTERM) and kept what is done; the message is one line, the next start goes on."""
+
+
 def run_program(main: Callable[[], None]) -> None:
-    """Run a command-line program; an `InputError` becomes one line on stderr and exit code 1."""
+    """Run a command-line program; an `InputError` becomes one line on stderr and exit code 1, `Interrupted` 143."""
     try:
         main()
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -10,6 +10,7 @@ import csv
 import logging
 import math
 import pickle
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,11 +21,13 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from uad.augmentation import draw_augmented, draw_plain
 from uad.config.model import TrainSettings
-from uad.errors import InputError
+from uad.errors import InputError, Interrupted
 from uad.files import atomic_path
 from uad.methods import Method
 from uad.seeds import seed_for
@@ -140,6 +143,11 @@ class _Steps(IterableDataset):
             yield step, self.source.draw(rows, seed_for(self.seed, "slices", step))
 
 
+def _leave_sigterm_to_the_parent(_: int) -> None:
+    """Slurm signals every process of a job; a loader's worker that ends would take the training with it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 class _Training(lightning.LightningModule):
     """One update per step: of the whole network, or of the part whose turn it is."""
 
@@ -227,7 +235,11 @@ class _LearningCurve(Callback):
         if not self._seen:
             return
         step, validation = trainer.global_step, float(trainer.callback_metrics["val_loss"])
-        means = {column: float(torch.stack(values).mean()) for column, values in self._seen.items()}
+        # on the CPU: after a resume, the values from before it come from the checkpoint
+        means = {
+            column: float(torch.stack([value.cpu() for value in values]).mean())
+            for column, values in self._seen.items()
+        }
         self._seen = {}
         if math.isfinite(validation):
             means["val_loss"] = validation
@@ -238,10 +250,10 @@ class _LearningCurve(Callback):
         self._progress(f"step {step}/{self._max_steps}  {values}  {rate:.1f} steps/s  {left:.0f} s left")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
+        return {"rows": self.rows, "seen": self._seen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.rows = list(state["rows"])
+        self.rows, self._seen = list(state["rows"]), {column: list(values) for column, values in state["seen"].items()}
 
 
 class _Recipe(Callback):
@@ -252,6 +264,18 @@ class _Recipe(Callback):
 
     def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint["recipe"] = self._recipe
+
+
+class _StopWhenAsked(Callback):
+    """Writes `last` where SIGTERM ended training: Lightning finishes the step at hand, its validation included."""
+
+    def __init__(self, last: Path, every: int) -> None:
+        self._last, self._every = last, every
+
+    def on_exception(self, trainer: lightning.Trainer, module: Any, exception: BaseException) -> None:
+        # a validation has written its own checkpoint
+        if isinstance(exception, SIGTERMException) and trainer.global_step % self._every:
+            trainer.save_checkpoint(self._last)
 
 
 def train_arm(
@@ -277,6 +301,7 @@ def train_arm(
     Raises:
         InputError: the loss is not finite, a checkpoint is damaged or of another recipe, or the arm's chunks do
             not fit the batch or the volumes.
+        Interrupted: SIGTERM came, as a cluster sends it; `last` is the state after the step it came in.
     """
     settings = training.settings
     training, validation = training.in_chunks(method.chunk), validation.in_chunks(method.chunk)
@@ -300,20 +325,28 @@ def train_arm(
         trainer = lightning.Trainer(
             accelerator="gpu" if gpu else "cpu", devices=1, precision=settings.precision,
             max_steps=settings.max_steps, val_check_interval=every, check_val_every_n_epoch=None,
-            num_sanity_val_steps=0, callbacks=[curve, best, _Recipe(recipe)], logger=False, enable_progress_bar=False,
-            enable_model_summary=False, log_every_n_steps=every,
+            num_sanity_val_steps=0, logger=False, enable_progress_bar=False, enable_model_summary=False,
+            log_every_n_steps=every, callbacks=[curve, best, _Recipe(recipe), _StopWhenAsked(last, every)],
+            plugins=[LightningEnvironment()],  # this process alone, whatever Slurm's variables say about tasks
         )  # fmt: skip
-        steps = DataLoader(_Steps(training, seed, first_step), batch_size=None, num_workers=workers)
+        drawn = _Steps(training, seed, first_step)
+        steps = DataLoader(drawn, batch_size=None, num_workers=workers, worker_init_fn=_leave_sigterm_to_the_parent)
         if first_step:
             progress(f"resuming at step {first_step}")
         if first_step < settings.max_steps:
-            trainer.fit(
-                module,
-                steps,
-                DataLoader([0], batch_size=None),
-                ckpt_path=last if first_step else None,
-                weights_only=True,
-            )
+            try:
+                trainer.fit(
+                    module,
+                    steps,
+                    DataLoader([0], batch_size=None),
+                    ckpt_path=last if first_step else None,
+                    weights_only=True,
+                )
+            except SIGTERMException:  # a SystemExit with code 0: Snakemake would miss the model, not retry
+                raise Interrupted(
+                    f"stopped by SIGTERM after step {trainer.global_step}/{settings.max_steps}; {last} is written, "
+                    "the next start continues from it"
+                ) from None
         else:
             curve.load_state_dict(written["callbacks"][curve.state_key])
     if not any("val_loss" in row for row in curve.rows):

@@ -23,7 +23,8 @@ def save_model(network: nn.Module, path: str | Path, metadata: dict[str, str]) -
     """Write a network's weights with its recipe in the metadata."""
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     with atomic_path(path) as temporary:
-        save_file(weights, temporary, metadata)
+        # one entry: the order of several is not fixed, and equal trainings should give equal bytes
+        save_file(weights, temporary, {"made_by": json.dumps(metadata, sort_keys=True)})
 
 
 def load_model(network: nn.Module, path: str | Path, recipe: dict[str, str]) -> nn.Module:
@@ -37,7 +38,7 @@ def load_model(network: nn.Module, path: str | Path, recipe: dict[str, str]) -> 
     """
     try:
         with safe_open(path, "pt") as file:
-            written = file.metadata() or {}
+            written = json.loads((file.metadata() or {}).get("made_by", "{}"))
         for key, value in recipe.items():
             if written.get(key) != value:
                 raise InputError(

@@ -132,6 +132,7 @@ rule ingest:
         acquired=f"{RESULTS}/acquired/{{cohort}}.tsv",
     output:
         table=f"{RESULTS}/cohorts/{{cohort}}.tsv",
+        report=f"{RESULTS}/cohorts/{{cohort}}.md",
     log:
         f"{RESULTS}/logs/ingest/{{cohort}}.log",
     benchmark:
@@ -150,7 +151,7 @@ rule ingest:
         unpacked=lambda wc: unpacked_folder(wc.cohort),
     shell:
         "python workflow_scripts/ingest.py --settings {params.settings} --raw {params.folder}"
-        " --unpacked {params.unpacked} --table {output.table} 2>&1 | tee {log}"
+        " --unpacked {params.unpacked} --table {output.table} --report {output.report} 2>&1 | tee {log}"
 
 
 rule splits:

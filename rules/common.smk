@@ -344,7 +344,14 @@ def final_results():
         f"{RESULTS}/reproduction.md",
     ]
     figures = expand(f"{RESULTS}/figures/{{stem}}.png", stem=figure_stems())
-    return [*tables, *figures, f"{RESULTS}/check.txt", f"{RESULTS}/report/index.html"]
+    quality = expand(f"{RESULTS}/preprocessed/{{cohort}}/quality.tsv", cohort=COHORTS)
+    return [
+        *tables,
+        *figures,
+        *quality,
+        f"{RESULTS}/check.txt",
+        f"{RESULTS}/report/index.html",
+    ]
 
 
 def drop_reconstructions():

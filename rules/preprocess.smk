@@ -88,6 +88,30 @@ rule register:
         " --cohort {input.cohort} --workers {threads} --table {output.table} 2>&1 | tee {log}"
 
 
+rule flag_outliers:
+    input:
+        shards=lambda wc: expand(
+            f"{RESULTS}/preprocessed/{wc.cohort}/shard-{{shard}}.tsv",
+            shard=shards(wc.cohort),
+        ),
+    output:
+        table=f"{RESULTS}/preprocessed/{{cohort}}/quality.tsv",
+    log:
+        f"{RESULTS}/logs/flag_outliers/{{cohort}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/flag_outliers/{{cohort}}.tsv"
+    priority: 10
+    conda:
+        "../envs/preprocess.yaml"
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(10),
+    params:
+        version=module_version("preprocessing/quality.py"),
+    shell:
+        "python workflow_scripts/flag_outliers.py --shards {input.shards} --table {output.table} 2>&1 | tee {log}"
+
+
 rule pack:
     input:
         shards=lambda wc: expand(

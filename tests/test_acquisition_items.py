@@ -179,7 +179,7 @@ class Item:
     def subjects(self) -> list[str]:
         table, _ = ingest(
             ADAPTERS[self.item](), self.folder, self.folder.parent / "unpacked", self.modalities,
-            self.folder.parent / "table.tsv",
+            self.folder.parent / "table.tsv", published=False,
         )  # fmt: skip
         return list(table["subject"])
 

@@ -32,7 +32,7 @@ def test_the_plan_of_the_demo_has_every_stage(tmp_path):
     assert run.returncode == 0, run.stdout + run.stderr
     jobs = jobs_of(run.stdout + run.stderr)
     arms, trained = 17, 9  # the thirteen rows of the paper are read from ten arms; with our own rows and four controls
-    assert jobs["phantom"] == jobs["ingest"] == jobs["splits"] == 5
+    assert jobs["phantom"] == jobs["ingest"] == jobs["splits"] == jobs["flag_outliers"] == 5
     assert jobs["pack"] == 6  # ixi twice, the others once
     assert jobs["train"] == trained * 2 and jobs["reconstruct"] == jobs["score"] == arms * 2
     assert jobs["pretrain"] == jobs["pca"] == 2

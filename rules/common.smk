@@ -8,7 +8,12 @@ from itertools import product
 import yaml
 from snakemake.exceptions import WorkflowError
 
-from uad.acquisition.needs import hd_bet_folder, medicalnet_file, read_needs
+from uad.acquisition.needs import (
+    fetches_hd_bet,
+    hd_bet_folder,
+    medicalnet_file,
+    read_needs,
+)
 from uad.acquisition.plan import missing_lines
 from uad.acquisition.sources import read_sources
 from uad.cohorts import ADAPTERS
@@ -101,9 +106,9 @@ def hd_bet_settings():
     return settings
 
 
-def hd_bet_files():
+def hd_bet_files(wildcards):
     """What brain extraction waits for, where its parameters are to be fetched."""
-    if CONFIG.preprocess.hd_bet.parameters != "download":
+    if not fetches_hd_bet(CONFIG, wildcards.cohort):
         return []
     return [
         f"{hd_bet_folder(CONFIG)}/{name}" for name in read_sources()["hd-bet"].members

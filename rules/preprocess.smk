@@ -19,7 +19,7 @@ rule sri24:
 rule skull_strip:
     input:
         cohort=f"{RESULTS}/cohorts/{{cohort}}.tsv",
-        hd_bet=hd_bet_files(),
+        hd_bet=hd_bet_files,
     output:
         table=f"{RESULTS}/skull_stripped/{{cohort}}/shard-{{shard}}.tsv",
     log:

@@ -124,7 +124,9 @@ def doors(tmp_path_factory):
     })  # fmt: skip
 
     bench.damaged = raw / "mine" / "sub-2" / "anat" / "sub-2_T2w.nii.gz"
-    bench.damaged.write_bytes(bench.damaged.read_bytes()[:5000])
+    image = made_up_scan(12)[0]
+    image[10] = np.nan  # the header is right, so ingest lets it pass
+    save(bench.damaged, image)
     bench.stopped = bench.run("--until", "pack", "--keep-going")
     bench.failed_tables = sorted(bench.results.glob("*/mine/*.failed.tsv"))
     bench.failures = read_table(bench.failed_tables[0]).set_index("subject")
@@ -147,7 +149,7 @@ def doors(tmp_path_factory):
     return bench
 
 
-def test_a_truncated_scan_stops_the_run_and_is_named(doors):
+def test_a_damaged_scan_stops_the_run_and_is_named(doors):
     code, output = doors.stopped
     assert code != 0
     assert "1 of 5 scans failed (allowed 0)" in output and str(doors.damaged.name) in output

@@ -9,6 +9,7 @@ from typing import Any
 
 from uad.acquisition.inventory import Need
 from uad.acquisition.sources import Settings, read_sources
+from uad.cohorts import find_adapter
 from uad.config.model import Config
 from uad.files import atomic_path
 from uad.preprocessing.templates import placed_sri24
@@ -39,13 +40,21 @@ def needs_of(config: Config, raw_folder: Callable[[str], str]) -> list[Need]:
     ]
     if config.preprocess.atlas.image == "sri24" and not placed_sri24(config.data_dir):
         needs.append(Need("sri24", "sri24", Path(config.data_dir) / "sri24"))
-    if config.preprocess.hd_bet.parameters == "download":
+    if any(fetches_hd_bet(config, name) for name in config.cohorts):
         needs.append(Need("hd-bet", "hd-bet", Path(hd_bet_folder(config))))
     if config.perceptual.weights == medicalnet_file(config):
         needs.append(Need("medicalnet", "medicalnet", Path(medicalnet_file(config)).parent))
     if config.splits.source == "authors":
         needs.append(Need("authors-splits", "authors-splits", Path(config.splits.authors_csv)))
     return needs
+
+
+def fetches_hd_bet(config: Config, cohort: str) -> bool:
+    """Whether a cohort's brains are extracted with parameters that have to be fetched."""
+    settings = config.cohorts[cohort]
+    stripped = settings.stripped if settings.adapter == "folder" else find_adapter(settings.adapter).stripped
+    extracted = not stripped or config.preprocess.stripped_mask == "hd_bet"
+    return extracted and config.preprocess.hd_bet.parameters == "download"
 
 
 def write_sources(config: Config, results: str, raw_folder: Callable[[str], str]) -> str:

@@ -164,7 +164,14 @@ class _Unpacking:
             if self._is_wanted(member.name, member.size) and not member.isdir():
                 if not member.isreg():
                     self._refuse(member.name, "is a link or device")
-                tar.extract(member, self.target, filter="data")
+                self._write(tar.extractfile(member), member.name)
+
+    def _write(self, stream: IO[bytes], name: str) -> None:
+        """A member's bytes alone: its owner, mode and time do not count."""
+        path = self.target / PurePosixPath(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "wb") as file:
+            shutil.copyfileobj(stream, file)
 
     def _unpack_zip(self) -> None:
         with zipfile.ZipFile(self.archive) as archive:

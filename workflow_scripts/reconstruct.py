@@ -10,7 +10,7 @@ import torch
 from uad.cohorts.splits import subjects_in
 from uad.errors import InputError, run_program
 from uad.files import atomic_path
-from uad.methods import load_method
+from uad.methods import method_of
 from uad.provenance import Provenance
 from uad.recipe import read_settings
 from uad.reconstruction import read_arm_on_cohort
@@ -34,8 +34,7 @@ def main() -> None:
     provenance = Provenance(settings)
     arm, modality = settings["arm"], settings["modality"]
     torch.set_num_threads(arguments.threads)
-    method_class = load_method(settings["method"])
-    method = method_class(method_class.Params.model_validate(settings["params"]))
+    method = method_of(settings)
     method.slices_per_pass = arguments.slices_per_pass or None
     recipe = recipe_of(settings["method"], settings["params"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

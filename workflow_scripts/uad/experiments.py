@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from uad.methods import Method, Scan, load_method
+from uad.methods import Method, Scan, method_of
 from uad.metrics.reconstruction import histogram
 from uad.networks.conditioned import ConditionedUNet
 from uad.reconstruction import read_scan
@@ -41,8 +41,7 @@ def load_arm(
     settings: Mapping[str, Any], model: Path, shape: tuple[int, int], device: torch.device, slices_per_pass: int | None
 ) -> TrainedArm:
     """An arm as its settings (`method`, `params`) and model file say, for slices of `shape` (height, width)."""
-    method_class = load_method(settings["method"])
-    method = method_class(method_class.Params.model_validate(settings["params"]))
+    method = method_of(settings)
     method.slices_per_pass = slices_per_pass
     network = load_model(method.network(shape), model, recipe_of(settings["method"], settings["params"]))
     return TrainedArm(method, network.to(device))

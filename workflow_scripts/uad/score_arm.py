@@ -13,7 +13,7 @@ import numpy as np
 from uad.cohorts.splits import subjects_in
 from uad.config.model import InferenceSettings, PerceptualSettings, PostprocessSettings, ThresholdSettings
 from uad.errors import InputError
-from uad.methods import load_method
+from uad.methods import method_of
 from uad.postprocessing import PostProcessing
 from uad.reconstruction import Reconstructions
 from uad.scoring import (
@@ -61,8 +61,7 @@ class ArmScorer:
         self._healthy_thresholds: dict[str, HealthyThresholds] = {}
         self._members: dict[tuple[str, str], list[str]] = {}
         self.thresholds: dict[str, dict[str, float]] = {}
-        method_class = load_method(settings["method"])
-        self.method = method_class(method_class.Params.model_validate(settings["params"]))
+        self.method = method_of(settings)
 
     @cached_property
     def score_settings(self) -> ScoreSettings:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 from uad.methods.base import Method, Scan
 
-__all__ = ["Method", "Scan", "known_methods", "load_method"]
+__all__ = ["Method", "Scan", "known_methods", "load_method", "method_of"]
 
 
 @cache
@@ -24,3 +26,9 @@ def known_methods() -> tuple[str, ...]:
 def load_method(name: str) -> type[Method]:
     """The class of a method by its module's name."""
     return importlib.import_module(f"{__name__}.{name}").METHOD
+
+
+def method_of(settings: Mapping[str, Any]) -> Method:
+    """The method of a job's settings: `method`, its name, and `params`, its hyper-parameters."""
+    kind = load_method(settings["method"])
+    return kind(kind.Params.model_validate(settings["params"]))

@@ -10,8 +10,8 @@ import SimpleITK as sitk
 
 from uad.config.model import PackSettings
 from uad.errors import InputError
-from uad.packing import crop_or_pad, curvature_flow, final_shape, pack_volume, rescale_intensity, resize
-from uad.store import Store, pack
+from uad.packing import crop_or_pad, curvature_flow, final_shape, pack, pack_volume, rescale_intensity, resize
+from uad.store import Store
 
 SMALL = PackSettings(crop=(24, 28, 20), dtype="float32")
 RAI = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK "RAI" at 1 mm

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from uad.config.model import PackSettings
 from uad.errors import run_program
+from uad.packing import pack
 from uad.provenance import Provenance
 from uad.recipe import read_settings
-from uad.store import Store, pack
+from uad.store import Store
 
 
 def main() -> None:

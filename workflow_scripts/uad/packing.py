@@ -1,17 +1,25 @@
-"""From a preprocessed volume to its place in the store.  paper_spec 3; D9, D10, D13
+"""From preprocessed scans to the store.  paper_spec 3; D9, D10, D13
 
-Arrays are `[X, Y, Z]` here, as in the preprocessed files.
+Volumes are `[X, Y, Z]` here, as in the preprocessed files; the store turns them (`uad.store`).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pandas as pd
 import SimpleITK as sitk
 
 from uad.errors import InputError
+from uad.files import atomic_path
+from uad.preprocessing.scan import read_table
+from uad.store import ARRAYS, array_path, index_path
+from uad.volumes import itk_code, read_image, read_label
 
 RECIPE_VERSION = 1
 
@@ -29,6 +37,77 @@ class Packed(NamedTuple):
     image: np.ndarray
     mask: np.ndarray
     label: np.ndarray
+
+
+def pack(
+    shard_tables: Sequence[str | Path],
+    cohort_table: str | Path,
+    modality: str,
+    settings: PackSettings,
+    spacing_mm: float,
+    prefix: str | Path,
+) -> None:
+    """Pack the preprocessed scans of one cohort and modality into a store, sorted by subject.
+
+    Writes `<prefix>.images.npy` (settings.dtype, in [0, 1]), `.masks.npy`, `.labels.npy` (uint8) and the
+    index `<prefix>.tsv` (row, subject, site, scanner, age, lesion_ml; lesion volume on the packed grid in
+    ml).  Scans that failed in preprocessing are left out.  One volume is in memory at a time.
+
+    Raises:
+        InputError: no scan of this modality, a subject twice or missing from the cohort table, or a volume
+            that cannot be packed.
+    """
+    rows, cohort = _scans(shard_tables, modality), read_table(cohort_table).set_index("subject")
+    unknown = [subject for subject in rows["subject"] if subject not in cohort.index]
+    if unknown:
+        raise InputError(f"{cohort_table}: does not list {unknown[0]}, which was preprocessed; run ingest again")
+    x, y, z = final_shape(settings)
+    types = dict(zip(ARRAYS, (np.dtype(settings.dtype), np.uint8, np.uint8), strict=True))
+    voxel_ml = (spacing_mm / settings.factor) ** 3 / 1000
+    lesion_ml = []
+    with ExitStack() as stack:
+        paths = {name: stack.enter_context(atomic_path(array_path(prefix, name))) for name in ARRAYS}
+        arrays = {
+            name: np.lib.format.open_memmap(path, "w+", types[name], (len(rows), z, y, x))
+            for name, path in paths.items()
+        }
+        for position, row in enumerate(rows.itertuples()):
+            packed = _packed(row, settings, spacing_mm)
+            for name, array in zip(ARRAYS, packed, strict=True):
+                arrays[name][position] = array.transpose(2, 1, 0)
+            lesion_ml.append(round(float((packed.label == 1).sum()) * voxel_ml, 4))
+        for array in arrays.values():
+            array.flush()
+        index_path(prefix).unlink(missing_ok=True)  # no index while the arrays are exchanged
+    index = cohort.loc[rows["subject"], ["site", "scanner", "age"]].reset_index()
+    index.insert(0, "row", range(len(index)))
+    with atomic_path(index_path(prefix)) as temporary:
+        index.assign(lesion_ml=lesion_ml).to_csv(temporary, sep="\t", index=False)
+
+
+def _scans(shard_tables: Sequence[str | Path], modality: str) -> pd.DataFrame:
+    table = pd.concat([read_table(path) for path in shard_tables], ignore_index=True)
+    rows = table[(table["modality"] == modality) & (table["status"] == "ok")].sort_values("subject", ignore_index=True)
+    if rows.empty:
+        raise InputError(f"{shard_tables[0]}: no finished {modality} scan in {len(shard_tables)} shard tables")
+    twice = rows["subject"][rows["subject"].duplicated()].tolist()
+    if twice:
+        raise InputError(f"shard tables: {twice[0]} {modality} appears more than once; delete old shard tables")
+    return rows
+
+
+def _packed(row, settings: PackSettings, spacing_mm: float) -> Packed:
+    """One row of a shard table as a packed volume."""
+    image, mask = read_image(row.image), read_label(row.mask)
+    label = read_label(row.label).data if row.label else np.zeros_like(mask.data)
+    if not image.data.shape == mask.data.shape == label.shape:
+        raise InputError(f"{row.image}: image, mask and label differ in shape; preprocess the scan again")
+    if np.abs(image.spacing / spacing_mm - 1).max() > 1e-3 or itk_code(image) != "RAI":
+        raise InputError(f"{row.image}: is not at {spacing_mm} mm in orientation RAI; preprocess the scan again")
+    try:
+        return pack_volume(image.data, mask.data, label, settings)
+    except InputError as error:
+        raise InputError(f"{row.image}: {error}") from error
 
 
 def final_shape(settings: PackSettings) -> tuple[int, int, int]:

@@ -23,12 +23,14 @@ SINGLE_CM = 8.5
 DOUBLE_CM = 17.0
 DPI = 300
 
-# Paul Tol's "muted" scheme: distinct under colour blindness; ordered so that neighbours differ in lightness.
+# Paul Tol's "muted" scheme, distinct under colour blindness, and three of his "vibrant" one; ordered so that
+# neighbours differ in lightness.
 PALETTE = (
     *("#332288", "#88CCEE", "#999933", "#882255", "#44AA99"),
     *("#DDCC77", "#CC6677", "#117733", "#AA4499", "#000000"),
+    *("#EE7733", "#0077BB", "#CC3311"),
 )
-# 11 markers against 10 colours: the pair stays unique for 110 arms, and tells arms apart in black and white.
+# 11 markers against 13 colours: the pair stays unique for 143 arms, and tells arms apart in black and white.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 CONTROL_GREYS = ("#555555", "#8a8a8a", "#b0b0b0", "#6f6f6f")
 CONTROL_LINES = ("-", "--", ":", "-.")
@@ -128,4 +130,5 @@ def save(figure: Figure, stem: str | Path) -> list[Path]:
         for path, entries in zip(paths, metadata, strict=True):
             with atomic_path(path) as temporary:
                 figure.savefig(temporary, dpi=DPI, metadata=entries, facecolor="white")
+            figure.set_layout_engine("none")  # the first format has laid the figure out
     return paths

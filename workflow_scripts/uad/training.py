@@ -32,7 +32,7 @@ from uad.files import atomic_path
 from uad.methods import Method
 from uad.seeds import seed_for
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 
 
 class SliceSource:

@@ -91,7 +91,7 @@ class Method:
         """The optimiser of the network, or of one of its `parts`."""
         import torch
 
-        return torch.optim.Adam(weights, learning_rate)
+        return torch.optim.Adam(weights, learning_rate, fused=True)
 
     def part_of_step(self, step: int, max_steps: int) -> str:
         """Which of the `parts` moves in this step; a step is one update of one part."""

@@ -44,7 +44,8 @@ class FAnoGAN(Method):
         import torch
 
         # no momentum for two players whose target moves (Gulrajani et al. 2017)
-        return torch.optim.Adam(weights, learning_rate, betas=(0.9, 0.999) if part == "encoder" else (0.0, 0.9))
+        betas = (0.9, 0.999) if part == "encoder" else (0.0, 0.9)
+        return torch.optim.Adam(weights, learning_rate, betas=betas, fused=True)
 
     def part_of_step(self, step: int, max_steps: int) -> str:
         if step >= self.judged_from(max_steps):

@@ -2,13 +2,13 @@
 PYTHON ?= python3
 CORES ?= 2
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: demo test test-slurm lint format schema clean
 
 demo: .venv/installed
 	snakemake --cores $(CORES) --resources gpu=0 --configfile demo/config.yaml --quiet rules host
-	snakemake --cores 1 --configfile demo/config.yaml --report results/demo/report.zip --quiet
+	@[ results/demo/report.zip -nt results/demo/report/index.html ] || \
+	  snakemake --cores 1 --configfile demo/config.yaml --report results/demo/report.zip --quiet
 	@python workflow_scripts/banner.py --results results/demo --report results/demo/report.zip
 
 test: .venv/installed

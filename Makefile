@@ -18,7 +18,7 @@ test: .venv/installed
 	    || echo "Chromium could not be installed: its tests will be skipped"; fi
 	pytest -q
 
-# a real Slurm on this machine (needs root and Debian's packages; skips with the reason otherwise): about six minutes
+# a real Slurm on this machine (needs root and Debian's packages; skips with the reason otherwise): about three minutes
 test-slurm: .venv/installed
 	pytest -q --timeout 900 tests/slurm/on_cluster.py
 

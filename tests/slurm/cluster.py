@@ -2,13 +2,14 @@
 
     python tests/slurm/cluster.py install        apt-get install of Debian's packages; needs root
     python tests/slurm/cluster.py start FOLDER   keys, state and logs go to FOLDER; prints what to export
-    python tests/slurm/cluster.py stop FOLDER
+    python tests/slurm/cluster.py stop FOLDER    with --after PID: once that process has ended
 
 The daemons have a key, ports and a configuration of their own, so a Slurm that the machine belongs to is not
 touched.  There is no accounting: `sacct` finds nothing, as on small clusters.
 """
 
 import argparse
+import contextlib
 import os
 import re
 import shutil
@@ -70,12 +71,19 @@ def what_is_missing() -> str:
 
 
 def install() -> None:
-    """Debian's packages, unless they are there.  Their services stay off."""
+    """Debian's packages, unless they are there.  Their services stay off.
+
+    Raises:
+        subprocess.SubprocessError: apt-get fails, or takes more than five minutes.
+    """
     if os.geteuid() == 0 and what_is_missing() and shutil.which("apt-get"):
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "check": True}
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-        subprocess.run(["apt-get", "update", "-qq"], **quiet)
-        subprocess.run(["apt-get", "install", "-y", "-qq", *PACKAGES], env=environment, **quiet)
+        patience = [f"-oAcquire::{name}" for name in ("Retries=1", "http::Timeout=20", "https::Timeout=20")]
+        for arguments in (["update"], ["install", "-y", *PACKAGES]):
+            subprocess.run(
+                ["apt-get", "-qq", *patience, *arguments], env=environment, check=True, timeout=300,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -172,19 +180,44 @@ def stop(folder: Path) -> None:
     if jobs:
         client(folder, "scancel", "--signal=KILL", "--full", *jobs)
         client(folder, "scancel", *jobs)
+    deadline = time.time() + 20
+    while client(folder, "squeue", "--noheader") and time.time() < deadline:
+        time.sleep(0.3)
     for daemon in ("slurmd", "slurmctld", "munge"):
         stop_daemon(folder, daemon)
+
+
+def processes_of(folder: Path) -> dict[int, str]:
+    """Number and command line of the cluster's daemons, and of what was started with its variables, if alive."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            command, variables = ((process / name).read_bytes() for name in ("cmdline", "environ"))
+            if f"{folder.resolve()}/".encode() in command + variables and process.name != str(os.getpid()):
+                found[int(process.name)] = command.replace(b"\0", b" ").decode(errors="replace").strip()
+    return found
+
+
+def stop_after(folder: Path, pid: int) -> None:
+    """Wait until a process has ended, however it ends; then stop the cluster and whoever still asks it."""
+    while Path(f"/proc/{pid}").exists():
+        time.sleep(1)
+    stop(folder)
+    for orphan in processes_of(folder):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(orphan, signal.SIGKILL)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=["install", "start", "stop"])
     parser.add_argument("folder", nargs="?", type=Path, default=Path("slurm-test"))
+    parser.add_argument("--after", type=int, metavar="PID", help="stop: once this process has ended")
     arguments = parser.parse_args()
     if arguments.action == "install":
         install()
     if arguments.action == "stop":
-        stop(arguments.folder)
+        stop_after(arguments.folder, arguments.after) if arguments.after else stop(arguments.folder)
         return
     if reason := what_is_missing():
         sys.exit(f"error: {reason}")

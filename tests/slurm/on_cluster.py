@@ -26,16 +26,23 @@ MOST_JOBS = 3
 def cluster(tmp_path_factory):
     try:
         slurm.install()
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"Slurm cannot be installed: `{' '.join(error.cmd)}` failed")
+    except subprocess.SubprocessError as error:
+        pytest.skip(f"Slurm cannot be installed: {error}")
     if reason := slurm.what_is_missing():
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("cluster")
+    # should this process be killed, no daemon stays behind
+    stop = [sys.executable, slurm.__file__, "stop", str(folder), "--after", str(os.getpid())]
+    guard = subprocess.Popen(stop, start_new_session=True)
     try:
         slurm.start(folder)
         yield folder
     finally:
+        guard.kill()
+        guard.wait()
         slurm.stop(folder)
+        left = slurm.processes_of(folder)
+        assert not left, left
 
 
 def workspace(folder):
@@ -46,13 +53,16 @@ def workspace(folder):
 
 
 def driver(cluster, folder, *arguments):
-    """`snakemake --profile slurm`, quicker than the profile says and without accounting."""
+    """`snakemake --profile slurm`, quicker than the profile says and without accounting.
+
+    Snakemake ends only when the time span of its last submission has passed.
+    """
     environment = {**os.environ, **slurm.environment(cluster), "OMP_NUM_THREADS": "1"}
     environment["PATH"] = f"{cluster}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"
     with open(folder / "driver.log", "w") as log:
         return subprocess.Popen(
-            ["snakemake", "--profile", "slurm", "--slurm-status-command", "squeue", "--latency-wait", "10",
-             "--slurm-init-seconds-before-status-checks", "2", *arguments],
+            [sys.executable, "tests/slurm/driver.py", "--profile", "slurm", "--slurm-status-command", "squeue",
+             "--latency-wait", "10", "--max-jobs-per-timespan", "30/2s", *arguments],
             cwd=folder, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -75,7 +85,9 @@ class Misfortune:
         jobs = queue(self.cluster, self.folder)
         self.most_jobs = max(self.most_jobs, len(jobs))
         running = {comment: job for job, state, comment in jobs if state == "RUNNING"}
-        if not self.restarted_with and any("register" in comment for comment in running):
+        # a step that is about to start would wait two minutes for the controller
+        registering = any((self.folder / RESULTS / "logs/register").glob("*.log"))
+        if not self.restarted_with and registering and any("register" in comment for comment in running):
             self.restarted_with = list(running.values())
             slurm.stop_daemon(self.cluster, "slurmctld")
             time.sleep(3)

@@ -1,5 +1,7 @@
 # Raw data: generated phantoms, what the data sets' servers give, or what the user has placed.  Weights and the authors'
 # split files come the same way.  Downloads are local rules: they run where Snakemake runs, not on a compute node.
+import sys
+
 from uad.acquisition.needs import write_sources
 
 try:
@@ -16,8 +18,13 @@ rule plan:
         "../envs/preprocess.yaml"
     params:
         sources=SOURCES_FILE,
+        settings=lambda wc: settings_file("plan", CONFIG.run, config=config),
+        snakemake=f"{sys.executable} -m snakemake",
+        results=lambda wc: RESULTS,
     shell:
-        "python workflow_scripts/plan.py --sources {params.sources} 2>&1 | tee {log}"
+        "(python workflow_scripts/plan.py --sources {params.sources} &&"
+        " python workflow_scripts/estimate.py --settings {params.settings} --results {params.results}"
+        " --snakemake '{params.snakemake}') 2>&1 | tee {log}"
 
 
 # What follows belongs to all runs of a data folder: the run's own settings are found beside its log, not through params,

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from uad.benchmarks import read_benchmarks
 from uad.errors import InputError
 from uad.postprocessing import PostProcessing
 from uad.reporting.report import breakdown, build, comparisons, costs, niivue, origins, quality, scans
@@ -323,7 +324,7 @@ def test_a_thumbnail_outlines_brain_and_lesion():
 
 
 def test_stages_add_up_and_unmeasured_memory_is_left_out(inputs):
-    jobs = costs.read_benchmarks(inputs["results"] / "benchmarks")
+    jobs = read_benchmarks(inputs["results"] / "benchmarks")
     table = costs.stage_table(jobs)
     assert texts(table) == [
         ["train", "2", "1:01:40", "0:30:50", "1:00:00 (near-t2-fold0)", "0:50:00", "900"],
@@ -336,7 +337,7 @@ def test_stages_add_up_and_unmeasured_memory_is_left_out(inputs):
 
 
 def test_a_run_without_benchmarks_has_an_empty_table(tmp_path):
-    assert costs.stage_table(costs.read_benchmarks(tmp_path)).lines == []
+    assert costs.stage_table(read_benchmarks(tmp_path)).lines == []
 
 
 def test_two_commits_and_two_versions_are_seen(inputs, report):

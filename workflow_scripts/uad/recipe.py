@@ -20,6 +20,7 @@ _LIBRARY = Path(__file__).parent
 
 # The modules whose numbers each stage's result consists of; each holds a line `RECIPE_VERSION = <integer>`.
 STAGES: dict[str, tuple[str, ...]] = {
+    "plan": (),
     "ingest": ("cohorts/base.py",),
     "splits": ("cohorts/splits.py",),
     "skull_strip": ("preprocessing/skull_strip.py",),

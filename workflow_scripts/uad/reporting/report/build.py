@@ -15,6 +15,7 @@ import yaml
 from markupsafe import Markup
 from PIL import Image
 
+from uad.benchmarks import read_benchmarks
 from uad.errors import InputError
 from uad.reporting import style
 from uad.reporting.paper_numbers import cohort_title
@@ -237,7 +238,7 @@ def _quality(
 
 
 def _costs(folder: Path) -> dict[str, Table]:
-    jobs = costs.read_benchmarks(folder)
+    jobs = read_benchmarks(folder)
     return {"stages": costs.stage_table(jobs), "jobs": costs.job_table(jobs)}
 
 

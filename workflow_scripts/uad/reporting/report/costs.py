@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 
 from uad.reporting.report.page import Cell, Table, duration, number
@@ -26,25 +24,6 @@ _ORDER = (
     ),
     *("backbone", "pretrain", "train", "reconstruct", "score", "tables", "figures", "check"),
 )
-_MISSING = ["-", "NA"]  # Snakemake's words for what it could not measure
-
-
-def read_benchmarks(folder: Path) -> pd.DataFrame:
-    """One row per job: stage, job, s, cpu_time (seconds) and max_rss (MB).
-
-    A file `benchmarks/<stage>/<job>.tsv` or `benchmarks/<stage>.tsv` holds one line per repeat of its job.
-    """
-    frames = [
-        pd.read_csv(path, sep="\t", na_values=_MISSING).assign(
-            stage=path.relative_to(folder).parts[0].removesuffix(".tsv"),
-            job=path.stem if path.parent != folder else "",
-        )
-        for path in sorted(folder.glob("**/*.tsv"))
-    ]
-    columns = ["stage", "job", "s", "cpu_time", "max_rss"]
-    return (
-        pd.concat(frames, ignore_index=True)[columns].dropna(subset=["s"]) if frames else pd.DataFrame(columns=columns)
-    )
 
 
 def stage_table(jobs: pd.DataFrame) -> Table:

@@ -7,6 +7,7 @@ from pathlib import Path
 from uad.cohorts import find_adapter, ingest
 from uad.config.model import CohortSettings
 from uad.errors import InputError, run_program
+from uad.files import exclusive
 from uad.provenance import Provenance
 from uad.recipe import read_settings
 
@@ -20,6 +21,9 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="readable account; default: the table's name with .md")
     arguments = parser.parse_args()
 
+    def say(line: str) -> None:
+        print(f"[ingest {arguments.table.stem}] {line}", file=sys.stderr, flush=True)
+
     settings = read_settings(arguments.settings)
     provenance = Provenance(settings)
     cohort = CohortSettings.model_validate(settings["cohort"])
@@ -27,22 +31,24 @@ def main() -> None:
     flags = ("healthy", "stripped", "registered", "bias_corrected")
     given = {key: getattr(cohort, key) for key in flags if getattr(cohort, key) is not None}
     adapter = adapter_class(**given) if cohort.adapter == "folder" else adapter_class()
-    table, notes = ingest(
-        adapter,
-        arguments.raw,
-        arguments.unpacked,
-        cohort.modalities,
-        arguments.table,
-        published=cohort.source == "archive",  # a phantom's size and grid are a choice
-        report_path=arguments.report or arguments.table.with_suffix(".md"),
-    )
+    # runs share what is unpacked: they take turns
+    with exclusive(arguments.unpacked, lambda: say(f"waits for another run, which unpacks {arguments.unpacked}")):
+        table, notes = ingest(
+            adapter,
+            arguments.raw,
+            arguments.unpacked,
+            cohort.modalities,
+            arguments.table,
+            published=cohort.source == "archive",  # a phantom's size and grid are a choice
+            report_path=arguments.report or arguments.table.with_suffix(".md"),
+        )
     if adapter.exclude_label not in (None, cohort.exclude_label):
         notes.append(
             f"{cohort.adapter}: label value {adapter.exclude_label} is left out of the evaluation by the data set's "
             f"rule, the configuration says {cohort.exclude_label}"
         )
     for note in notes:
-        print(f"[ingest {arguments.table.stem}] {note}", file=sys.stderr)
+        say(note)
     if len(table) < cohort.subjects // 2:
         raise InputError(
             f"{arguments.raw}: {len(table)} usable subjects, but cohorts.{arguments.table.stem}.subjects is "

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -36,3 +37,24 @@ def sha256_of(path: str | Path) -> str:
     """SHA-256 of a file's bytes as 64 hex digits."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def exclusive(folder: str | Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold `folder`, which may not exist yet, against other processes that ask for it with this function.
+
+    `waiting` is called once if another process holds it.  What a killed process held is free.  Where the disk takes
+    no lock file (read-only, or without flock), nothing is held.
+    """
+    folder = Path(folder)
+    lock = folder.with_name(f".{folder.name}.lock")  # hidden: no data
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            stream = stack.enter_context(open(lock, "a"))
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

@@ -19,18 +19,21 @@ from uad.acquisition.sources import RemoteFile
 from uad.cohorts import ADAPTERS
 from uad.cohorts.unpack import unpack
 from uad.errors import InputError
+from uad.files import exclusive
 
 
 def provide(inventory: Inventory, say: Callable[[str], None], downloader: Downloader | None = None) -> None:
     """Bring an item's folder into the state that its reader expects.
 
     Files that lie there are checked once against the published (else the pinned) hash and never replaced; what the
-    user placed in another form (unpacked, another archive) is left as it is.
+    user placed in another form (unpacked, another archive) is left as it is.  Two runs that need the same folder take
+    turns.
 
     Raises:
         InputError: one line: what is missing or wrong, and what to do.
     """
-    _Provision(inventory, say, downloader or Downloader(say)).run()
+    with exclusive(inventory.folder, lambda: say(f"waits for another run, which is at work on {inventory.folder}")):
+        _Provision(inventory, say, downloader or Downloader(say)).run()
 
 
 class _Provision:

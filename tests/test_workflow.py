@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import plan_scale
 import pytest
 import yaml
 
@@ -51,6 +52,32 @@ def test_the_plan_of_the_full_study_is_small_and_quick():
     assert jobs["train"] == 9 * 2 * 5 and jobs["pretrain"] == 2 * 5
     assert jobs["total"] < 600
     assert seconds < 30  # 3 s on an idle machine
+
+
+def test_the_plan_takes_no_more_time_per_job_for_a_larger_study(tmp_path):
+    study, larger = plan_scale.dry_run(tmp_path, 1), plan_scale.dry_run(tmp_path, 4)
+    assert study.jobs < 600 and larger.jobs > 3.5 * study.jobs
+    assert study.cpu_seconds < 15  # 5 s on an idle machine
+    # quadratic growth would make it three times as much
+    assert larger.cpu_seconds / larger.jobs < 1.5 * study.cpu_seconds / study.jobs
+    assert larger.peak_mb < 2 * study.peak_mb
+
+
+def test_parsing_the_snakefile_is_quick(tmp_path):
+    # each cluster job pays for it twice
+    plan_scale.link_checkout(tmp_path)
+    _, _, start, _ = plan_scale.measured(tmp_path, "-c", "import snakemake.cli")
+    _, _, parsed, _ = plan_scale.measured(tmp_path, "-m", "snakemake", "--list-rules")
+    assert parsed - start < 2
+
+
+def test_a_cohort_and_an_arm_are_left_out_on_the_command_line():
+    run = snakemake(
+        "-n", "--quiet", "rules", "--config", "run=plan-test", "cohorts={brats21: null}", "arms={pca: null}"
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    jobs = jobs_of(run.stdout + run.stderr)
+    assert jobs["ingest"] == 4 and "pca" not in jobs
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from uad.config.protocols import protocol_values
 from uad.errors import InputError
 from uad.methods import Method, known_methods, load_method
 
+_NOTHING = (None, "null")  # Snakemake's `--config` reads null as text
+
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """Deep merge: keys of `above` win; anything but a block replaces what was there."""
@@ -61,7 +63,7 @@ def resolve(raw: dict[str, Any]) -> Config:
     """
     raw = {key: value for key, value in raw.items() if value is not None}
     for block in ("arms", "cohorts"):  # an overlay drops an entry by setting it to null
-        raw[block] = {name: entry for name, entry in (raw.get(block) or {}).items() if entry is not None}
+        raw[block] = {name: entry for name, entry in (raw.get(block) or {}).items() if entry not in _NOTHING}
     protocol = raw.get("protocol", "clean")
     below = protocol_values(protocol) if protocol in ("clean", "authors", "paper") else {}
     for values in below.get("train_by_method", {}).values():  # who names a key of `train` means it for all arms

@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "srun")
@@ -174,28 +175,15 @@ def stop_daemon(folder: Path, daemon: str, number: int = signal.SIGTERM) -> None
 
 
 def stop(folder: Path) -> None:
-    """Cancel what runs and end the daemons."""
+    """Cancel what runs, end the daemons, and kill what is left of the jobs."""
     folder = folder.resolve()
     jobs = re.findall(r"\d+", client(folder, "squeue", "--noheader", "--format=%A"))
     if jobs:
         client(folder, "scancel", "--signal=KILL", "--full", *jobs)
         client(folder, "scancel", *jobs)
-    deadline = time.time() + 20
-    while client(folder, "squeue", "--noheader") and time.time() < deadline:
-        time.sleep(0.3)
     for daemon in ("slurmd", "slurmctld", "munge"):
         stop_daemon(folder, daemon)
-
-
-def processes_of(folder: Path) -> dict[int, str]:
-    """Number and command line of the cluster's daemons, and of what was started with its variables, if alive."""
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            command, variables = ((process / name).read_bytes() for name in ("cmdline", "environ"))
-            if f"{folder.resolve()}/".encode() in command + variables and process.name != str(os.getpid()):
-                found[int(process.name)] = command.replace(b"\0", b" ").decode(errors="replace").strip()
-    return found
+    kill(processes_of(folder, b"SLURM_JOB_ID="))
 
 
 def stop_after(folder: Path, pid: int) -> None:
@@ -203,9 +191,29 @@ def stop_after(folder: Path, pid: int) -> None:
     while Path(f"/proc/{pid}").exists():
         time.sleep(1)
     stop(folder)
-    for orphan in processes_of(folder):
+    kill(processes_of(folder))
+
+
+def processes_of(folder: Path, variable: bytes = b"") -> dict[int, str]:
+    """Number and command line of the cluster's daemons, and of what was started with its variables, if alive."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            command, variables = ((process / name).read_bytes() for name in ("cmdline", "environ"))
+            ours = f"{folder.resolve()}/".encode() in command + variables and process.name != str(os.getpid())
+            if ours and variable in variables:
+                found[int(process.name)] = command.replace(b"\0", b" ").decode(errors="replace").strip()
+    return found
+
+
+def kill(processes: Iterable[int], patience_s: float = 10) -> None:
+    """Kill processes and wait until they are gone."""
+    deadline = time.time() + patience_s
+    for pid in processes:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(orphan, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
+        while Path(f"/proc/{pid}/environ").exists() and time.time() < deadline:
+            time.sleep(0.05)
 
 
 def main() -> None:

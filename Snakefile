@@ -41,6 +41,7 @@ rule all:
 
 
 onstart:
+    hold_run()
     print(start_banner(), file=sys.stderr)
 
 

@@ -2,6 +2,7 @@
 #
 # A settings file holds the slice of the resolved configuration that one job reads (uad/recipe.py).  Its name
 # carries a hash of its content and is passed as a parameter, so Snakemake reruns exactly what a change concerns.
+import contextlib
 import shutil
 from itertools import product
 
@@ -25,6 +26,7 @@ from uad.config import (
     resolve,
 )
 from uad.errors import InputError
+from uad.files import exclusive
 from uad.preprocessing.templates import placed_sri24
 from uad.recipe import module_version, write_settings
 
@@ -357,6 +359,22 @@ def final_results():
         f"{RESULTS}/check.txt",
         f"{RESULTS}/report/index.html",
     ]
+
+
+HELD = contextlib.ExitStack()  # until this process ends
+
+
+def hold_run():
+    """One driver per run.  Snakemake's own locks go as soon as any Snakemake of the checkout ends."""
+    if any(job.output for job in workflow.dag.needrun_jobs()):
+        HELD.enter_context(exclusive(RESULTS, refuse_second_driver))
+
+
+def refuse_second_driver():
+    raise WorkflowError(
+        f"run '{CONFIG.run}' is being made by another Snakemake; wait for it, or end it first"
+        " (docs/cluster.md, Two runs, two people)"
+    )
 
 
 def drop_reconstructions():

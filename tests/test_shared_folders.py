@@ -83,55 +83,72 @@ def test_what_fetches_or_unpacks_waits_for_another_run(tmp_path):
 
 # --- what Snakemake guards -------------------------------------------------------------------------------------------
 
-STAGE = ["--cores", "1", "--quiet", "rules", "--configfile", "demo/config.yaml", "tests/slurm/config.yaml"]
-
 
 @pytest.fixture
 def checkout(tmp_path):
-    for name in ("Snakefile", "rules", "workflow_scripts", "envs", "demo", "tests", "config.yaml"):
+    """The workflow in a folder of its own, with an archive of BraTS in place."""
+    for name in ("Snakefile", "rules", "workflow_scripts", "envs", "config.yaml"):
         (tmp_path / name).symlink_to(ROOT / name)
+    scan = tmp_path / "data/raw/brats21/RSNA-ASNR-MICCAI-BraTS-2021/BraTS2021_00000/BraTS2021_00000_t2.nii.gz"
+    scan.parent.mkdir(parents=True)
+    scan.touch()
     return tmp_path
 
 
-def started(checkout, run):
-    """A run that makes its phantoms of BraTS and the table of that cohort."""
-    target = f"results/{run}/cohorts/brats21.tsv"
+def snakemake(checkout, *arguments):
     return subprocess.Popen(
-        [sys.executable, "-m", "snakemake", *STAGE, "--config", f"run={run}", "--", target],
+        [sys.executable, "-m", "snakemake", "--cores", "1", *arguments],
         cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
-def wait_for_lock(checkout, count):
-    deadline = time.time() + 60
-    while len(list((checkout / ".snakemake/locks").glob("*.output.lock"))) < count:
-        assert time.time() < deadline
-        time.sleep(0.02)
+def acquiring(checkout, run):
+    """A run that looks at the archive, with its table as the only target."""
+    return snakemake(checkout, "--config", f"run={run}", "--", f"results/{run}/acquired/brats21.tsv")
+
+
+def wait_until(process, said):
+    lines = []
+    while not lines or said not in lines[-1]:
+        lines.append(process.stdout.readline())
+        assert lines[-1], "".join(lines)
 
 
 def test_two_runs_go_on_at_once_and_one_run_started_twice_is_refused(checkout):
-    first = started(checkout, "a")
-    wait_for_lock(checkout, 1)
-    second, again = started(checkout, "b"), started(checkout, "a")
-    said = again.communicate()[0]
-    assert again.returncode == 1 and "Directory cannot be locked" in said, said
-    assert first.poll() is None  # it was at work all the while
-    assert (first.wait(), second.wait()) == (0, 0)
-    tables = [(checkout / f"results/{run}/cohorts/brats21.tsv").read_text() for run in "ab"]
-    assert tables[0].replace("results/a/", "results/b/") == tables[1]
+    with exclusive(checkout / "data/raw/brats21"):
+        runs = [acquiring(checkout, "a"), acquiring(checkout, "b")]
+        for run in runs:
+            wait_until(run, "waits for another run")
+        again = acquiring(checkout, "a")
+        said = again.communicate()[0]
+        assert again.returncode == 1 and "Directory cannot be locked" in said, said
+        # a Snakemake that ends takes the locks of all others with it
+        other = snakemake(checkout, "--config", "run=c", "sources={offline: true}", "--", "results/c/acquired/wmh.tsv")
+        said = other.communicate()[0]
+        assert "sources.offline" in said and not (checkout / ".snakemake/locks").exists(), said
+        again = acquiring(checkout, "a")
+        said = again.communicate()[0]
+        assert again.returncode == 1 and "run 'a' is being made by another Snakemake" in said, said
+        assert "Traceback" not in said
+    for run in runs:
+        said = run.communicate()[0]
+        assert run.returncode == 0, said
+    tables = [(checkout / f"results/{run}/acquired/brats21.tsv").read_text() for run in "ab"]
+    assert tables[0] == tables[1] and "RSNA-ASNR-MICCAI-BraTS-2021" in tables[0]
 
 
 def test_a_lock_left_by_a_killed_driver_is_removed_as_the_message_says(checkout):
-    first = started(checkout, "a")
-    wait_for_lock(checkout, 1)
-    os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
-    refused = started(checkout, "a")
+    with exclusive(checkout / "data/raw/brats21"):
+        run = acquiring(checkout, "a")
+        wait_until(run, "waits for another run")
+        os.killpg(run.pid, signal.SIGKILL)
+        run.communicate()
+    refused = acquiring(checkout, "a")
     said = refused.communicate()[0]
-    assert refused.returncode == 1 and "--unlock" in said
-    unlock = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--unlock"], cwd=checkout, capture_output=True, text=True
-    )
-    assert unlock.returncode == 0, unlock.stderr
-    assert started(checkout, "a").wait() == 0
+    assert refused.returncode == 1 and "removed with the --unlock argument" in said, said
+    unlock = snakemake(checkout, "--unlock")
+    said = unlock.communicate()[0]
+    assert unlock.returncode == 0, said
+    again = acquiring(checkout, "a")
+    said = again.communicate()[0]
+    assert again.returncode == 0, said

@@ -132,4 +132,4 @@ def _hours(job: Job, own: Mapping[tuple[str, str], float], rule_wide: Mapping[st
 
 
 def _hours_text(hours: float) -> str:
-    return f"{hours:.1f}" if hours else "-"
+    return f"{hours:.{1 if hours >= 10 else 2}f}" if hours else "-"

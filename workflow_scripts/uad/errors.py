@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -14,17 +16,34 @@ class InputError(Exception):
     """
 
 
+class DiskFull(Exception):
+    """A disk has no room for a result; the message is one line: which file, how much room it needs, what to do."""
+
+
 class Interrupted(Exception):
     """Work was asked to stop (SIGTERM) and kept what is done; the message is one line, the next start goes on."""
 
 
+def says_disk_full(error: Exception) -> bool:
+    """Whether an error means that a disk is full; libraries in other languages pass on the words, not the number."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in full or any(os.strerror(number) in str(error) for number in full)
+
+
 def run_program(main: Callable[[], None]) -> None:
-    """Run a command-line program; an `InputError` becomes one line on stderr and exit code 1, `Interrupted` 143."""
+    """Run a command-line program; an `InputError` or a full disk becomes one line on stderr and exit code 1,
+    `Interrupted` 143.
+    """
     try:
         main()
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         sys.exit(128 + signal.SIGTERM)
-    except InputError as error:
+    except (InputError, DiskFull) as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:
+        if not says_disk_full(error):
+            raise
+        print(f"error: {error}; make room and start again: what is finished is kept", file=sys.stderr)
         sys.exit(1)

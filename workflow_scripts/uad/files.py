@@ -6,9 +6,12 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from uad.errors import DiskFull, says_disk_full
 
 
 @contextlib.contextmanager
@@ -16,21 +19,35 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, with the same suffixes, and rename it to `path` when the block succeeds.
 
     A reader therefore never sees a half-written file under the final name, whatever kills the writer.
+
+    Raises:
+        DiskFull: there is no room for the file.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     suffix = "".join(path.suffixes)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[: -len(suffix) or None]}-", suffix=suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[: -len(suffix) or None]}-", suffix=suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes private files; results are shared within a group
         os.replace(temporary, path)
+    except Exception as error:
+        if not says_disk_full(error):
+            raise
+        size = temporary.stat().st_size if temporary else 0
+        free = shutil.disk_usage(path.parent).free
+        raise DiskFull(
+            f"{path}: no room on its disk: the file takes {size / 1e6:.1f} MB or more, {free / 1e6:.1f} MB are free; "
+            "make room (`snakemake -c1 plan` says how much a run takes) and start again: what is finished is kept"
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary:
+            temporary.unlink(missing_ok=True)
 
 
 def sha256_of(path: str | Path) -> str:

@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from uad.errors import InputError
 from uad.files import atomic_path
 from uad.preprocessing.scan import read_table
-from uad.store import ARRAYS, array_path, index_path
+from uad.store import ARRAYS, array_path, index_path, new_array
 from uad.volumes import itk_code, read_image, read_label
 
 RECIPE_VERSION = 1
@@ -67,10 +67,7 @@ def pack(
     lesion_ml = []
     with ExitStack() as stack:
         paths = {name: stack.enter_context(atomic_path(array_path(prefix, name))) for name in ARRAYS}
-        arrays = {
-            name: np.lib.format.open_memmap(path, "w+", types[name], (len(rows), z, y, x))
-            for name, path in paths.items()
-        }
+        arrays = {name: new_array(path, types[name], (len(rows), z, y, x)) for name, path in paths.items()}
         for position, row in enumerate(rows.itertuples()):
             packed = _packed(row, settings, spacing_mm)
             for name, array in zip(ARRAYS, packed, strict=True):

@@ -20,7 +20,7 @@ from uad.errors import InputError
 from uad.files import atomic_path, sha256_of
 from uad.methods import Method, Scan
 from uad.seeds import seed_for
-from uad.store import Store
+from uad.store import Store, new_array
 
 RECIPE_VERSION = 1
 
@@ -46,7 +46,7 @@ def read_arm_on_cohort(
     levels = t_tests if method.reads_noise_levels else [0]
     shape = (len(levels), len(subjects), *store.images.shape[1:])
     with atomic_path(path) as temporary:
-        cache = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
+        cache = new_array(temporary, np.float16, shape)
         for row, subject in enumerate(subjects):
             cache[:, row] = read_scan(method, network, store.scan(subject), levels, seed)
             progress(f"{row + 1}/{len(subjects)} {subject}")

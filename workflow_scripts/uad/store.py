@@ -6,11 +6,13 @@ table is written last, so a store that has one is complete (`uad.packing` writes
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import DTypeLike
 
 from uad.errors import InputError
 from uad.methods.base import Scan
@@ -78,6 +80,20 @@ class Store:
         """One volume in memory, as methods read it."""
         row = self.row(subject)
         return Scan(subject, self.images[row].astype(np.float32), self.masks[row] > 0, np.array(self.labels[row]))
+
+
+def new_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.memmap:
+    """A writable `.npy` array of zeros, memory-mapped, with its bytes reserved on the disk.
+
+    Writing into a map that has no room behind it would end the program with SIGBUS, without a message.
+
+    Raises:
+        OSError: there is no room for the array (a `DiskFull` within `atomic_path`).
+    """
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    with open(path, "r+b") as stream:
+        os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _open_array(path: Path) -> np.ndarray:

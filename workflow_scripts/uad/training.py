@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
@@ -266,6 +267,14 @@ class _Recipe(Callback):
         checkpoint["recipe"] = self._recipe
 
 
+class _WholeCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints beside their place: Lightning would copy them from /tmp, which a kill leaves half done."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        with atomic_path(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+
 class _StopWhenAsked(Callback):
     """Writes `last` where SIGTERM ended training: Lightning finishes the step at hand, its validation included."""
 
@@ -327,7 +336,8 @@ def train_arm(
             max_steps=settings.max_steps, val_check_interval=every, check_val_every_n_epoch=None,
             num_sanity_val_steps=0, logger=False, enable_progress_bar=False, enable_model_summary=False,
             log_every_n_steps=every, callbacks=[curve, best, _Recipe(recipe), _StopWhenAsked(last, every)],
-            plugins=[LightningEnvironment()],  # this process alone, whatever Slurm's variables say about tasks
+            # this process alone, whatever Slurm's variables say about tasks
+            plugins=[LightningEnvironment(), _WholeCheckpoints()],
         )  # fmt: skip
         drawn = _Steps(training, seed, first_step)
         steps = DataLoader(drawn, batch_size=None, num_workers=workers, worker_init_fn=_leave_sigterm_to_the_parent)

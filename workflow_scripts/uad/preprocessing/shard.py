@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from uad.errors import InputError
+from uad.errors import DiskFull, InputError
 from uad.files import atomic_path, sha256_of
 from uad.preprocessing.scan import Scan
 
@@ -83,6 +83,7 @@ def run_shard(
     Raises:
         InputError: more than `max_failures` scans failed.  The table then lies at `<table>.failed.tsv`, and
             finished scans are kept for the next run.
+        DiskFull: there is no room for a scan's files.
     """
     rows = [{**row, "status": "failed"} for row in failed_before]
     for done, (scan, row, kept) in enumerate(_process_all(step, scans, workers), start=1):
@@ -149,6 +150,8 @@ def process_scan(step: Step, scan: Scan) -> tuple[Row, bool]:
         with atomic_path(note) as temporary:
             temporary.write_text(json.dumps({"recipe": recipe, "row": row, "files": hashes}, indent=1) + "\n")
         return _with_paths(row, step.folder), False
+    except DiskFull:  # no fault of the scan, and the next one would fail as well
+        raise
     except InputError as error:
         message = str(error)
     except Exception as error:  # one bad scan must not stop its shard

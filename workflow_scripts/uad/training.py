@@ -7,6 +7,7 @@ therefore sees what an uninterrupted run would have seen (paper_spec 4, 9; DESIG
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import math
 import pickle
@@ -271,8 +272,10 @@ class _WholeCheckpoints(TorchCheckpointIO):
     """Writes checkpoints beside their place: Lightning would copy them from /tmp, which a kill leaves half done."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        content = io.BytesIO()  # torch's own writer does not tell a full disk from other failures
+        torch.save(checkpoint, content)
         with atomic_path(path) as temporary:
-            torch.save(checkpoint, temporary)
+            temporary.write_bytes(content.getbuffer())
 
 
 class _StopWhenAsked(Callback):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import matplotlib.colors
 import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.container import BarContainer
 from matplotlib.text import Text
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 from uad.errors import InputError
 from uad.reporting import architecture, figures, overview, panels, residuals, style
@@ -127,10 +129,30 @@ def test_every_arm_has_its_own_look_and_controls_take_none():
     many = [arm(f"m{i}") for i in range(30)]
     looks = style.looks(many)
     assert len({(look.colour, look.marker) for look in looks.values()}) == 30
-    assert len({look.colour for look in list(looks.values())[:10]}) == 10
+    assert len({look.colour for look in list(looks.values())[:15]}) == 15
     mixed = style.looks([arm("oracle", True), *many])
     assert all(mixed[name] == look for name, look in looks.items())
     assert mixed["oracle"].colour in style.CONTROL_GREYS
+
+
+# Linear RGB as seen without the red or the green cone (Machado, Oliveira and Fernandes 2009, severity 1).
+SIGHT = {
+    "normal": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+}
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+def test_any_two_colours_of_arms_can_be_told_apart(sight):
+    """A difference of 10 in CIEDE2000 is plain to see side by side."""
+    coded = np.array([matplotlib.colors.to_rgb(colour) for colour in style.PALETTE])
+    linear = np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.transpose(SIGHT[sight]), 0, 1)
+    seen = np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055)
+    lab = rgb2lab(seen)
+    distances = deltaE_ciede2000(lab[:, None], lab[None])
+    assert distances[~np.eye(len(lab), dtype=bool)].min() > 10
 
 
 def volume(reconstruction=True):
@@ -186,11 +208,11 @@ def test_examples_figure_shows_every_arm_and_what_is_missing():
     figure = panels.examples_figure(slices, ARMS, ["ae", "svae", "oracle"], "BraTS21 (T2), subject s1")
     grid = np.array(figure.axes).reshape(3, 5)
     titles = [panel.get_title() for panel in grid[0]]
-    assert titles == ["input", "reconstruction", "anomaly map", "prediction", "truth"]
+    assert titles == ["input", "recon-\nstruction", "anomaly\nmap", "prediction", "truth"]
     assert [panel.get_ylabel() for panel in grid[:, 0]] == ["AE", "SVAE", "oracle"]
     texts = texts_of(figure)
     assert texts.count("missing") == 5
-    assert texts.count("no\nreconstruction") == 1
+    assert texts.count("none") == 1
     assert texts.count("max 0.05") == 2  # |0.5 - 0.45|
     assert np.array_equal(grid[0, 1].images[0].get_array(), slices["ae"]["reconstruction"])
     assert grid[0, 0].images[0].get_clim() == grid[0, 1].images[0].get_clim() == (0, 1)
@@ -198,6 +220,23 @@ def test_examples_figure_shows_every_arm_and_what_is_missing():
     colour = style.looks(ARMS)["oracle"].colour
     assert grid[2, 0].lines[0].get_color() == colour
     assert figure.get_figwidth() * 2.54 <= style.DOUBLE_CM + 1e-6
+    assert_nothing_cut(figure)
+
+
+def test_a_healthy_scan_has_no_columns_of_prediction_and_truth():
+    example = volume()
+    example |= {"label": np.zeros_like(example["label"]), "prediction": np.zeros(0, np.uint8)}
+    figure = panels.examples_figure(panels.slice_examples({"ae": example}), ARMS, ["ae", "svae"], "IXI (T2)")
+    assert [panel.get_title() for panel in figure.axes[:3]] == ["input", "recon-\nstruction", "anomaly\nmap"]
+    assert len(figure.axes) == 2 * 3
+    assert_nothing_cut(figure)
+
+
+def test_thirteen_arms_fit_on_a_page():
+    many = [arm(f"m{i}") for i in range(13)]
+    names = [entry["arm"] for entry in many]
+    figure = panels.examples_figure(panels.slice_examples({"m0": volume()}), many, names, "BraTS21 (T2)")
+    assert figure.get_figheight() * 2.54 < 29.7  # A4
     assert_nothing_cut(figure)
 
 

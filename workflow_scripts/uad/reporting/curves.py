@@ -153,7 +153,7 @@ def _panels_of(arm: str, title: str, curves: Mapping[int, pd.DataFrame]) -> Iter
     for name in (part for part in parts if part != judged):
         yield _Panel(arm, f"{title}: {name.removeprefix(_PART)}", curves, name)
     for name in terms:
-        yield _Panel(arm, f"{title}: {name.replace('_', ' ')}", curves, name, label=name.replace("_", " "))
+        yield _Panel(arm, f"{title}: {name.replace('_', ' ')}", curves, name, label="term of the loss")
 
 
 def _judged_part(parts: Sequence[str], curves: Mapping[int, pd.DataFrame]) -> str | None:

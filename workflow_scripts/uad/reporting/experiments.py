@@ -85,7 +85,7 @@ def contrast_figure(
             panel.set_ylabel(f"$x^{{{exponent:g}}}$", rotation=0, ha="right", va="center", fontsize=8)
         figure.suptitle(f"{cohort_title(*place)}, contrast changed to $x^g$", fontsize=8)
         note = "Number: mean |input − reconstruction| in the brain. Half seen: the condition is empty outside the "
-        figure.supxlabel(note + "dashed lines.", fontsize=6.5)
+        figure.supxlabel(note + "dashed lines. Models of fold 0.", fontsize=6.5)
     return figure
 
 
@@ -163,16 +163,17 @@ def histograms_figure(
         panels[0, 0].set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         for panel, role in zip(panels[:, 0], _ROWS, strict=True):
             panel.set_ylabel(f"{pair[role]['label']}\ndensity")
-        style.legend(figure, _handles(pair, colours), count, {})
+        style.legend(figure, _handles(pair, colours, len(folds)), count, {})
     return figure
 
 
-def _handles(pair: Arms, colours: Mapping[str, str]) -> list[Artist]:
+def _handles(pair: Arms, colours: Mapping[str, str], folds: int) -> list[Artist]:
     label, other = pair["conditioned"]["label"], pair["unconditioned"]["label"]
     return [
         Patch(color=_GREY, label="input $x^g$, healthy brain"),
         *(Line2D([], [], color=colours[role], label=f"{pair[role]['label']}, ensemble") for role in _ROWS),
         Line2D([], [], linestyle="", label=f"KLD ratio: {other} / {label}"),
+        Line2D([], [], linestyle="", label="fold 0" if folds == 1 else f"{folds} folds"),
     ]
 
 

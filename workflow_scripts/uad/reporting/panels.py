@@ -26,13 +26,13 @@ RECIPE_VERSION = 1
 
 ARRAYS = ("image", "reconstruction", "map", "prediction", "label")
 TEXTS = ("subject", "cohort", "t_test")
-TITLES = {"image": "input", "map": "anomaly map", "label": "truth"}
+TITLES = {"image": "input", "reconstruction": "recon-\nstruction", "map": "anomaly\nmap", "label": "truth"}
 
 _PREDICTED = ListedColormap(["#E69F00"])
 _LESION = ListedColormap(["#56B4E9", "#999999"])
 _MARGIN = 2  # voxels around the brain
 _PAGE_CM = 23.0  # height for the rows, unless a column would become narrower than its title
-_TITLE_CM = 2.0
+_TITLE_CM = 1.2
 _LABEL_CM = 2.4
 
 
@@ -97,6 +97,8 @@ def examples_figure(
 ) -> Figure:
     """Rows: the arms named in `shown`; columns: input, reconstruction, anomaly map, prediction, truth.
 
+    A healthy scan has no threshold and no lesion: the last two columns are left out.
+
     `slices` is arm -> {array name: [Y, X]}; `arms` are all arms of the run, so that colours agree with the
     other figures. Input and reconstruction share one grey scale ([0, 1]). Each map has its own scale, from 0
     to its maximum, which is printed in it, because maps of different methods have no common unit. An arm
@@ -105,23 +107,24 @@ def examples_figure(
     if not slices:
         raise InputError("examples: no arm has an example file for this cohort; score at least one arm on it")
     rows, columns = next(iter(slices.values()))["image"].shape
+    keys = ARRAYS if any("prediction" in arrays for arrays in slices.values()) else ARRAYS[:3]
     side = min((style.DOUBLE_CM - _LABEL_CM) / len(ARRAYS), _PAGE_CM / len(shown) * columns / rows)
     side = max(side, _TITLE_CM)
     labels = {arm["arm"]: arm["label"] for arm in arms}
     looks = style.looks(arms)
     with style.context():
-        figure = style.new_figure(side * len(ARRAYS) + _LABEL_CM, side * rows / columns * len(shown) + 1.2)
+        figure = style.new_figure(side * len(keys) + _LABEL_CM, side * rows / columns * len(shown) + 1.2)
         figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)
-        panels = figure.subplots(len(shown), len(ARRAYS), squeeze=False)
+        panels = figure.subplots(len(shown), len(keys), squeeze=False)
         for row, arm in zip(panels, shown, strict=True):
-            for panel, key in zip(row, ARRAYS, strict=True):
+            for panel, key in zip(row, keys, strict=True):
                 draw_panel(panel, key, slices.get(arm), (rows, columns))
             row[0].set_ylabel(labels[arm], rotation=0, ha="right", va="center", labelpad=7)
             place = {"transform": row[0].transAxes, "clip_on": False, "solid_capstyle": "butt"}
             row[0].plot([-0.045, -0.045], [0, 1], color=looks[arm].colour, linewidth=3, **place)
         excluded = any((arrays["label"] == 2).any() for arrays in slices.values())
         titles = {**TITLES, "label": "truth\n(grey: excluded)"} if excluded else TITLES
-        for panel, key in zip(panels[0], ARRAYS, strict=True):
+        for panel, key in zip(panels[0], keys, strict=True):
             panel.set_title(titles.get(key, key))
         figure.suptitle(title, fontsize=8)
     return figure
@@ -145,8 +148,8 @@ def draw_panel(
     if arrays is None or key not in arrays:
         panel.set_facecolor("#eeeeee")
         panel.imshow(np.full(shape, np.nan))
-        text = "missing" if arrays is None else f"no\n{key}"
-        place = {"ha": "center", "va": "center", "fontsize": 6.5 if note else 4}
+        text = "missing" if arrays is None else "none"
+        place = {"ha": "center", "va": "center", "fontsize": 6 if note else 4}
         panel.text(0.5, 0.5, text, transform=panel.transAxes, color="#555555", **place)
     elif key == "map":
         top = float(np.nanmax(arrays[key])) if top is None else top

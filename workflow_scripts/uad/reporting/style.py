@@ -23,14 +23,14 @@ SINGLE_CM = 8.5
 DOUBLE_CM = 17.0
 DPI = 300
 
-# Paul Tol's "muted" scheme, distinct under colour blindness, and three of his "vibrant" one; ordered so that
-# neighbours differ in lightness.
+# Paul Tol's "muted" scheme and black, then five colours that keep the distance of the first ten, also for the
+# red-green blind (CIEDE2000 of 11 and more; tests/test_figures.py); ordered so that neighbours differ in lightness.
 PALETTE = (
     *("#332288", "#88CCEE", "#999933", "#882255", "#44AA99"),
     *("#DDCC77", "#CC6677", "#117733", "#AA4499", "#000000"),
-    *("#EE7733", "#0077BB", "#CC3311"),
+    *("#CC0000", "#7733FF", "#8899BB", "#BB66FF", "#554433"),
 )
-# 11 markers against 13 colours: the pair stays unique for 143 arms, and tells arms apart in black and white.
+# 11 markers against 15 colours: the pair stays unique for 165 arms, and tells arms apart in black and white.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 CONTROL_GREYS = ("#555555", "#8a8a8a", "#b0b0b0", "#6f6f6f")
 CONTROL_LINES = ("-", "--", ":", "-.")

@@ -32,11 +32,11 @@ _CSS_DPI = 150  # figures are shown at this many pixels per printed inch
 _FIGURES = {
     "overview": "Dice of every arm on every cohort; controls are grey",
     "fig1": "Conditioned diffusion: how an arm is trained and read",
-    "fig2": "What the condition carries: cropped conditioning images, changed contrast, noise",
-    "fig3": "Histograms of input and reconstruction at changed contrast, and their divergence",
-    "fig4": "Example: input, reconstruction, anomaly map, prediction and truth of each arm",
+    "fig2": "What the condition carries: cropped conditioning images, changed contrast, noise; models of fold 0",
+    "fig3": "Histograms of input and reconstruction at changed contrast, and their divergence; models of fold 0",
+    "fig4": "One test scan: input and what each arm makes of it; models of fold 0",
     "fig5": "Dice against the noise level t_test; dashed: the ensemble",
-    "fig6": "Examples of further arms: input, reconstruction, anomaly map, prediction and truth",
+    "fig6": "Anomaly maps of each arm, two slices per cohort, each from 0 to its maximum in the scan; models of fold 0",
     "curves": "Learning curves: training and validation loss of each trained arm",
 }
 _TABLES = {

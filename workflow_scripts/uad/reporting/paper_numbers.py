@@ -40,8 +40,8 @@ METRICS = {
     "auprc": Metric("AUPRC", "%", 100.0, +1),
     "ssim": Metric("SSIM", "%", 100.0, +1),
     "psnr": Metric("PSNR", "dB", 1.0, +1),
-    "lpips": Metric("LPIPS", "1e-3", 1000.0, -1),
-    "l1": Metric("l1 error", "1e-3", 1000.0, -1),
+    "lpips": Metric("LPIPS", "10⁻³", 1000.0, -1),
+    "l1": Metric("l1 error", "10⁻³", 1000.0, -1),
     "l1_ratio": Metric("l1 ratio", "", 1.0, +1),
     "kld": Metric("KLD", "nats", 1.0, -1, decimals=3),
     # As printed in the paper it is a difference of two entropies, which has no best value (paper_spec 13).

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -21,6 +22,16 @@ _LATEX = {
     "#": r"\#",
     "_": r"\_",
     "$": r"\$",
+    "{": r"\{",
+    "}": r"\}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
+    "∞": r"$\infty$",
+    "⁻": r"$^-$",
+    "³": r"$^3$",
     "–": "--",
     "−": "$-$",
     "±": r"$\pm$",
@@ -38,6 +49,7 @@ _CSS = (
     "thead{border-bottom:1px solid}tbody{border-bottom:1px solid}tbody tr:hover{background:#f4f4f4}small{color:#666}"
     "small.within{color:#117733}small.outside{color:#882255}p{max-width:60em}"
 )
+_LATEX_COLUMNS = 10
 _BAND_TITLES = {"within": "inside the acceptance band", "outside": "outside the acceptance band"}
 
 
@@ -76,10 +88,35 @@ def _markdown_entry(entry: Entry) -> str:
 
 
 def render_latex(sheet: Sheet) -> str:
-    """A LaTeX tabular (packages booktabs, graphicx) at text width, with the note below."""
+    """LaTeX tabulars (packages booktabs, graphicx), shrunk where wider than the text, with the note below.
+
+    Whole column groups share a tabular as long as it has at most `_LATEX_COLUMNS`, so that the letters stay readable.
+    """
+    parts = ["% needs \\usepackage{booktabs,graphicx}", *(_latex_tabular(part) for part in _latex_parts(sheet))]
+    parts.append(rf"\noindent{{\footnotesize {_escape_latex(sheet.note)}\par}}")
+    return "\n".join(parts) + "\n"
+
+
+def _latex_parts(sheet: Sheet) -> Iterator[Sheet]:
+    """The sheet cut between column groups into sheets that are narrow enough to print."""
+    start = stop = 0
+    for _, width in _groups(sheet):
+        if stop > start and stop + width - start > _LATEX_COLUMNS:
+            yield _columns(sheet, start, stop)
+            start = stop
+        stop += width
+    yield _columns(sheet, start, stop)
+
+
+def _columns(sheet: Sheet, start: int, stop: int) -> Sheet:
+    rows = [(stub, entries[start:stop]) for stub, entries in sheet.rows]
+    return replace(sheet, columns=sheet.columns[start:stop], rows=rows)
+
+
+def _latex_tabular(sheet: Sheet) -> str:
     stub = len(sheet.stub)
     lines = [
-        *("% needs \\usepackage{booktabs,graphicx}", r"\resizebox{\textwidth}{!}{%"),
+        r"\sbox0{%",
         r"\begin{tabular}{l" + "c" * (stub - 1) + "r" * len(sheet.columns) + "}",
         r"\toprule",
         *_latex_heads(sheet),
@@ -90,8 +127,9 @@ def render_latex(sheet: Sheet) -> str:
         if any(entry.paper for entry in entries):
             paper = [rf"\scriptsize {_escape_latex(entry.paper)}" if entry.paper else "" for entry in entries]
             lines.append(_latex_row([r"\scriptsize\quad paper", *[""] * (stub - 1), *paper]))
-    lines += [r"\bottomrule", r"\end{tabular}}", "", rf"{{\footnotesize {_escape_latex(sheet.note)}\par}}"]
-    return "\n".join(lines) + "\n"
+    lines += [r"\bottomrule", r"\end{tabular}}"]
+    shrunk = r"\ifdim\wd0>\textwidth\resizebox{\textwidth}{!}{\usebox0}\else\usebox0\fi"
+    return "\n".join([*lines, rf"\par\noindent{shrunk}\par\medskip"])
 
 
 def _latex_entry(entry: Entry) -> str:

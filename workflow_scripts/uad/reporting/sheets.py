@@ -103,7 +103,7 @@ def number(mean: float, std: float, decimals: int, delta: float = math.nan) -> s
     if not math.isnan(delta):
         rounded = round(delta, decimals)
         text += f", Δ {rounded:+.{decimals}f}" if rounded else f", Δ {0:.{decimals}f}"
-    return text.replace("-", "−")
+    return text.replace("-", "−").replace("inf", "∞")
 
 
 def results_note(

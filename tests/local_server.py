@@ -148,6 +148,22 @@ def trickle(pieces: int, every: float) -> Callable:
     return send
 
 
+def pausing(at: int, released: Callable[[], bool]) -> Callable:
+    """Send as far as `at`, and the rest when `released` says so."""
+
+    def send(handler, content):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.send_header("ETag", '"v1"')
+        handler.end_headers()
+        handler.write(content[:at])
+        while not released():
+            time.sleep(0.02)
+        handler.write(content[at:])
+
+    return send
+
+
 def silence(seconds: float) -> Callable:
     return lambda handler, content: time.sleep(seconds)
 

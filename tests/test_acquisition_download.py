@@ -372,6 +372,7 @@ def test_a_killed_download_does_not_fetch_its_first_part_twice(fetching):
     fetching.run()
     assert fetching.target.read_bytes() == CONTENT
     assert fetching.server.sent("/data.bin") - before == len(CONTENT) - kept
+    assert fetching.server.ranges("/data.bin") == [None, f"bytes={kept}-"]
 
 
 # --- credentials ----------------------------------------------------------------------------------

@@ -270,6 +270,7 @@ def test_the_mirror_is_asked_when_the_first_address_fails(fetching):
     other = f"{fetching.server.url}/mirror.bin"
     fetching.server.files["/mirror.bin"] = CONTENT
     assert fetching.run(status(404), urls=(f"{fetching.server.url}/data.bin", other)) == other
+    assert any(line.endswith(f"does not have this file (404); tries {other}") for line in fetching.said)
     fetching.target.unlink()
     fetching.server.files.pop("/mirror.bin")
     line = fetching.refused(status(403), urls=(f"{fetching.server.url}/data.bin", other))

@@ -63,6 +63,8 @@ class Downloader:
                 return public(url)
             except (Refused, Broken) as error:
                 reasons.append(f"{public(url)}: {error}")
+                if len(reasons) < len(file.urls):
+                    self._say(f"{file.name}: {reasons[-1]}; tries {public(file.urls[len(reasons)])}")
             except OSError as error:
                 raise InputError(disk_error(error, target)) from error
         raise InputError("; ".join(reasons) + (f". {hint}" if hint else ""))

@@ -96,20 +96,25 @@ rule flag_outliers:
         ),
     output:
         table=f"{RESULTS}/preprocessed/{{cohort}}/quality.tsv",
+        sheets=directory(f"{RESULTS}/preprocessed/{{cohort}}/sheets"),
     log:
         f"{RESULTS}/logs/flag_outliers/{{cohort}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/flag_outliers/{{cohort}}.tsv"
     priority: 10
     conda:
-        "../envs/preprocess.yaml"
+        "../envs/analysis.yaml"
     resources:
-        mem_mb=growing(1000),
-        runtime=growing(10),
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
-        version=module_version("preprocessing/quality.py"),
+        versions=[
+            module_version("preprocessing/quality.py"),
+            module_version("reporting/contact_sheets.py"),
+        ],
     shell:
-        "python workflow_scripts/flag_outliers.py --shards {input.shards} --table {output.table} 2>&1 | tee {log}"
+        "python workflow_scripts/flag_outliers.py --shards {input.shards} --table {output.table}"
+        " --sheets {output.sheets} 2>&1 | tee {log}"
 
 
 rule pack:

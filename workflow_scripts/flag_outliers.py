@@ -1,4 +1,4 @@
-"""Flag the preprocessed scans of a cohort that stand out from the others."""
+"""Flag the preprocessed scans of a cohort that stand out from the others, and picture all of them."""
 
 import argparse
 import sys
@@ -10,12 +10,14 @@ from uad.errors import run_program
 from uad.files import atomic_path
 from uad.preprocessing.quality import MEASURED, outliers
 from uad.preprocessing.scan import read_table
+from uad.reporting.contact_sheets import draw_sheets
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shards", required=True, nargs="+", type=Path)
     parser.add_argument("--table", required=True, type=Path)
+    parser.add_argument("--sheets", required=True, type=Path, help="folder for pages of thumbnails")
     arguments = parser.parse_args()
 
     rows = pd.concat([read_table(path) for path in arguments.shards], ignore_index=True)
@@ -23,6 +25,8 @@ def main() -> None:
     rows["outlier"] = outliers(rows)
     for row in rows[rows["outlier"] != ""].itertuples():
         print(f"[quality] {row.subject} {row.modality} stands out: {row.outlier}", file=sys.stderr)
+    arguments.sheets.mkdir(parents=True, exist_ok=True)
+    draw_sheets(rows, arguments.sheets)
     with atomic_path(arguments.table) as temporary:
         rows[["subject", "modality", "status", *MEASURED, "outlier"]].to_csv(temporary, sep="\t", index=False)
 

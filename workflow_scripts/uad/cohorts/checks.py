@@ -15,7 +15,8 @@ import numpy as np
 from uad.cohorts.promise import Promise
 from uad.cohorts.report import EMPTY_LABEL
 from uad.errors import InputError
-from uad.volumes import GRID_TOLERANCE_VOXELS, Header, grid_distance, label_values, read_header
+from uad.nifti import Header, grid_distance, read_header
+from uad.volumes import GRID_TOLERANCE_VOXELS, label_values
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
 
 import pytest
 from local_server import serve
@@ -28,3 +30,16 @@ def item(tmp_path, no_credentials):
             return made
 
         yield make
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """An empty folder with room for 512 kB."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("a tmpfs cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", folder], check=True)

@@ -11,15 +11,16 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from made_up_items import ATLAS, ATLAS_STEM, BRATS, KEY, ROOT, encrypted, scans, tar, write_settings
 
-from uad.acquisition import credentials
+from uad.acquisition import credentials, decrypt
 from uad.acquisition.inventory import Inventory, Need
 from uad.acquisition.plan import state_of
 from uad.acquisition.provide import provide
-from uad.acquisition.sources import Settings
+from uad.acquisition.sources import Settings, read_sources
 from uad.errors import InputError
 
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="the program openssl is not installed")
@@ -69,6 +70,20 @@ def test_atlas_without_openssl(item, atlas_archive, monkeypatch, tmp_path):
     monkeypatch.setenv("ATLAS_KEY", KEY)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "needs the program openssl" in atlas.refused()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_disk_that_is_too_small_for_the_decrypted_archive(small_disk, known, tmp_path, monkeypatch):
+    archive = read_sources()["atlas"].encrypted
+    (small_disk / archive.file).symlink_to(tmp_path / "secret")
+    encrypted(os.urandom(600_000), tmp_path)
+    monkeypatch.setenv("ATLAS_KEY", KEY)
+    if not known:  # another process fills it while openssl writes
+        monkeypatch.setattr(decrypt.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**9))
+    words = r"needs 609 kB, 524 kB are free; make room" if known else r"the disk is full .*make room and run again"
+    with pytest.raises(InputError, match=words) as caught:
+        decrypt.decrypt(small_disk, archive, print)
+    assert "\n" not in str(caught.value) and [path.name for path in small_disk.iterdir()] == [archive.file]
 
 
 def test_brats_needs_a_key_or_an_archive(tmp_path):

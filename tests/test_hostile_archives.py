@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import io
 import os
@@ -222,13 +221,13 @@ def test_an_unknown_compression_in_a_zip(tmp_path):
     refused(archive, tmp_path, "compression")
 
 
-def test_a_full_disk_is_named(tmp_path, monkeypatch):
-    def full(*arguments, **options):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    archive = tar_of(tmp_path / "x.tar", (member("keep.bin"), b"1"))
-    monkeypatch.setattr(shutil, "copyfileobj", full)
-    refused(archive, tmp_path, "No space left on device.*make room and run again")
+@pytest.mark.parametrize("form", ["tar", "zip"])
+def test_a_full_disk_is_named(form, small_disk, tmp_path):
+    (tmp_path / "keep.bin").write_bytes(os.urandom(600_000))
+    archive = Path(shutil.make_archive(str(tmp_path / "x"), form, tmp_path, "keep.bin"))
+    with pytest.raises(InputError, match=r"No space left on device.*make room and run again") as caught:
+        unpack(archive, small_disk / "out", WANTED)
+    assert "\n" not in str(caught.value) and not list(small_disk.iterdir())
 
 
 def test_a_zip_may_hold_names_that_other_systems_forbid(tmp_path):

@@ -47,6 +47,8 @@ def decrypt(folder: Path, archive: Encrypted, say: Callable[[str], None]) -> Pat
             raise InputError(f"{encrypted}: {archive.key} is not the key of this file; copy it again from the mail")
         if code != 0:
             reason = words.strip().splitlines()[-1] if words.strip() else f"exit code {code}"
+            if "error writing" in reason:
+                raise InputError(f"{product}: the disk is full or read-only ({reason}); make room and run again")
             raise InputError(f"{encrypted}: openssl could not decrypt it ({reason}); is the file complete?")
     return product
 

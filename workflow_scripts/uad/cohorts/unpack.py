@@ -147,7 +147,8 @@ class _Unpacking:
                 f"{self.archive}: not unpacked, because it holds {error}; is it the right file?"
             ) from error
         except OSError as error:
-            advice = "make room and run again" if error.errno == errno.ENOSPC else "is it the right archive?"
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            advice = "make room and run again" if full else "is it the right archive?"
             raise InputError(
                 f"{self.archive}: cannot be unpacked into {self.target.parent} ({error}); {advice}"
             ) from error

@@ -120,6 +120,8 @@ rule acquire:
         f"{RESULTS}/benchmarks/acquire/{{cohort}}.tsv"
     wildcard_constraints:
         cohort="|".join(ARCHIVES) or "none",
+    # what needs the user is known at once, and downloads do not wait for preprocessing
+    priority: 30
     localrule: True
     conda:
         "../envs/preprocess.yaml"

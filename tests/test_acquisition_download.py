@@ -159,6 +159,7 @@ def test_a_server_that_wants_hours_of_patience_is_left(fetching):
         (401, "wants a login (401)", 1),
         (403, "refuses access (403)", 1),
         (404, "does not have this file (404)", 1),
+        (407, "is behind a proxy that wants a login (407)", 1),
         (410, "does not have this file any more (410)", 1),
         (429, "has had too many requests (429)", 3),
         (503, "is out of order (503)", 3),

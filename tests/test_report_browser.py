@@ -124,6 +124,23 @@ def test_cells_without_value_sort_last_and_times_by_their_length(page):
         assert column(page, "#costs details table", 3)[-1] == "–"
 
 
+def test_the_arm_stays_in_sight_while_a_wide_table_scrolls(page):
+    lefts = page.execute_script(
+        "const box = document.querySelector('#headline .scroll'); box.style.width = '200px'; box.scrollLeft = 90;"
+        "const cells = box.querySelector('tbody tr').cells;"
+        "return [box, cells[0], cells[2]].map((element) => element.getBoundingClientRect().left);"
+    )
+    assert lefts[1] == pytest.approx(lefts[0], abs=1)
+    assert lefts[2] < lefts[0] + 200  # the scores slide below it
+
+
+def test_an_infinite_score_counts_as_the_highest(page):
+    table = "#headline table"
+    page.execute_script(f"document.querySelector('{table} tbody tr').cells[2].textContent = '∞'")
+    page.find_elements(By.CSS_SELECTOR, f"{table} thead tr:last-child th button")[2].click()
+    assert column(page, table, 2) == ["∞", "100.00", "75.25", "10.00"]
+
+
 def test_the_slider_changes_the_picture(viewer):
     before = {panel: picture(viewer, panel) for panel in ("input", "truth")}
     slide(viewer, 0)
@@ -137,6 +154,7 @@ def test_the_slider_changes_the_picture(viewer):
 def test_arm_scan_and_plane_can_be_chosen(viewer):
     arm = Select(viewer.find_element(By.ID, "viewer-arm"))
     assert [option.text for option in arm.options] == ["Near", "Near (ENS)", "Blank"]
+    assert arm.first_selected_option.text == "Near (ENS)"  # the last that reconstructs
     arm.select_by_visible_text("Near")
     wait_for(viewer, "ready")
     near = picture(viewer, "residual")
@@ -176,8 +194,8 @@ def test_without_webgl_the_viewer_says_so(address):
 def test_a_missing_volume_is_named(viewer, address, tmp_path):
     folder = tmp_path / "report"
     shutil.copytree(address.removeprefix("file://").removesuffix("/index.html"), folder)
-    (folder / "volumes" / "brats21_t2_2_blank.js").unlink()
+    (folder / "volumes" / "brats21_t2_2_near_ens.js").unlink()
     viewer.get((folder / "index.html").as_uri())
     viewer.execute_script("document.getElementById('viewer').scrollIntoView()")
-    assert "volumes/brats21_t2_2_blank.js is missing" in wait_for(viewer, "failed")
+    assert "volumes/brats21_t2_2_near_ens.js is missing" in wait_for(viewer, "failed")
     viewer.get_log("browser")  # Chromium reports the missing file there too

@@ -114,6 +114,7 @@ class ScanExporter:
         return {
             "label": arm["label"] + (" (ENS)" if ens else ""),
             "file": file,
+            "reconstructs": not is_map,
             "dice": _plain(row["dice"]),
             "auprc": _plain(row["auprc"]),
             "threshold": _plain(row["threshold"]),

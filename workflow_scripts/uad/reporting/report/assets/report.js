@@ -4,7 +4,7 @@
 (function () {
   const number = (cell) => {
     if (cell.dataset.sort !== undefined) return cell.dataset.sort === "" ? NaN : Number(cell.dataset.sort);
-    return parseFloat(cell.textContent.trim().replace("−", "-"));
+    return parseFloat(cell.textContent.trim().replace("−", "-").replace("∞", "Infinity"));
   };
 
   const isNumeric = (rows, column) => {

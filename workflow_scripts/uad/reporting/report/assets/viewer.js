@@ -139,7 +139,8 @@
     const kept = armChoice.selectedOptions[0]?.textContent;
     armChoice.replaceChildren(...scan().readings.map((entry, place) => new Option(entry.label, place)));
     const same = scan().readings.findIndex((entry) => entry.label === kept);
-    armChoice.value = same < 0 ? scan().readings.length - 1 : same;
+    const last = Math.max(scan().readings.findLastIndex((entry) => entry.reconstructs), 0);
+    armChoice.value = same < 0 ? last : same;
   }
 
   function fillScans() {

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny import TINY
 
 import uad.training
 from uad.config.model import TrainSettings
@@ -26,16 +27,6 @@ from uad.training import SliceSource, train_arm
 ROOT = Path(__file__).parents[1]
 VOLUMES = np.random.default_rng(0).random((10, 6, 16, 16)).astype(np.float32)
 STEPS, EVERY = 13, 4
-TINY = {
-    "ae": {"z_dim": 4},
-    "cddpm": {
-        "unet": {"base": 8, "multipliers": [1], "blocks": 1, "attention_heads": 1, "head_channels": 8},
-        "encoder": {"depth": 10, "width": 8, "drop_path": 0.2},
-        "condition": {"dim": 8},
-        "noise": {"octaves": 2, "wavelength": 8},
-    },
-    "fanogan": {"width": 4, "blocks": 2, "z_dim": 4, "n_critic": 2, "gan_share": 0.5},
-}
 
 
 class Signalled(uad.training._Training):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from tiny import TINY
 
 from uad.config.model import TrainSettings
 from uad.errors import InputError
@@ -64,17 +65,6 @@ def test_fixed_validation_repeats_and_random_validation_does_not():
 
 class _Killed(Exception):
     pass
-
-
-TINY = {
-    "cddpm": {
-        "unet": {"base": 8, "multipliers": [1], "blocks": 1, "attention_heads": 1, "head_channels": 8},
-        "encoder": {"depth": 10, "width": 8, "drop_path": 0.2},
-        "condition": {"dim": 8},
-        "noise": {"octaves": 2, "wavelength": 8},
-    },
-    "fanogan": {"width": 4, "blocks": 2, "z_dim": 4, "n_critic": 2, "gan_share": 0.5},
-}
 
 
 def trained(name, folder, stop_at=None, **options):

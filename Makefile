@@ -3,7 +3,7 @@ PYTHON ?= python3
 CORES ?= 2
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test test-acquire test-slurm lint format schema clean
+.PHONY: demo test test-acquire test-slurm test-kills lint format schema clean
 
 demo: .venv/installed
 	snakemake --cores $(CORES) --resources gpu=0 --configfile demo/config.yaml --quiet rules host
@@ -25,6 +25,10 @@ test-acquire: .venv/installed
 # a real Slurm on this machine (needs root and Debian's packages; skips with the reason otherwise): about three minutes
 test-slurm: .venv/installed
 	pytest -q --timeout 900 tests/slurm/on_cluster.py
+
+# kill -9 in every stage of a small run, ten times: minutes, as many as the machine needs to start Snakemake twenty times
+test-kills: .venv/installed
+	pytest -q --timeout 1800 tests/kills/killed_runs.py
 
 lint: .venv/installed
 	ruff check .

@@ -96,7 +96,6 @@ rule flag_outliers:
         ),
     output:
         table=f"{RESULTS}/preprocessed/{{cohort}}/quality.tsv",
-        sheets=directory(f"{RESULTS}/preprocessed/{{cohort}}/sheets"),
     log:
         f"{RESULTS}/logs/flag_outliers/{{cohort}}.log",
     benchmark:
@@ -112,9 +111,10 @@ rule flag_outliers:
             module_version("preprocessing/quality.py"),
             module_version("reporting/contact_sheets.py"),
         ],
+        sheets=lambda wc: f"{RESULTS}/preprocessed/{wc.cohort}/sheets",
     shell:
         "python workflow_scripts/flag_outliers.py --shards {input.shards} --table {output.table}"
-        " --sheets {output.sheets} 2>&1 | tee {log}"
+        " --sheets {params.sheets} 2>&1 | tee {log}"
 
 
 rule pack:

@@ -1,6 +1,7 @@
 """Flag the preprocessed scans of a cohort that stand out from the others, and picture all of them."""
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def main() -> None:
     rows["outlier"] = outliers(rows)
     for row in rows[rows["outlier"] != ""].itertuples():
         print(f"[quality] {row.subject} {row.modality} stands out: {row.outlier}", file=sys.stderr)
-    arguments.sheets.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(arguments.sheets, ignore_errors=True)  # there may have been more pages
     draw_sheets(rows, arguments.sheets)
     with atomic_path(arguments.table) as temporary:
         rows[["subject", "modality", "status", *MEASURED, "outlier"]].to_csv(temporary, sep="\t", index=False)

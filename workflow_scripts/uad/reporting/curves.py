@@ -36,7 +36,7 @@ _COLUMNS = 4
 _LOG_FROM = 5  # values that span more than this factor get a logarithmic axis
 _STEPS = [1, 2, 2.5, 5, 10]
 # Folds of one arm lie close together: training is a pale band below the thin lines of validation.
-_PALE = {"linewidth": 1.5, "alpha": 0.4, "zorder": 2}
+_PALE = {"linewidth": 1.5, "alpha": 0.5, "zorder": 2}
 _THIN = {"linewidth": 0.7, "zorder": 3}
 _BEST = {
     "marker": "o",
@@ -164,7 +164,7 @@ def _judged_part(parts: Sequence[str], curves: Mapping[int, pd.DataFrame]) -> st
 
 
 def _draw(axes: Axes, panel: _Panel, colour: str) -> None:
-    axes.set_title(textwrap.fill(panel.title, _TITLE), loc="left")
+    axes.set_title(textwrap.fill(panel.title, _TITLE, break_on_hyphens=False), loc="left")
     axes.set_ylabel(panel.label)
     drawn = []
     for curve in panel.curves.values():

@@ -23,14 +23,16 @@ RECIPE_VERSION = 1
 Arm = Mapping[str, Any]
 Place = tuple[str, str]  # cohort, modality
 
-_ENSEMBLE_DASH = (0, (5, 2))
+_DASH = (5, 2)  # of an ensemble, in line widths
+_END = {"marker": "o", "markerfacecolor": "white", "markevery": [1]}  # the last of a line's two points
 _SHIFT = 0.05  # sideways step between arms, as a share of the step between levels: keeps error bars apart
 
 
 def noise_level_figure(
     metrics: pd.DataFrame, arms: Sequence[Arm], places: Sequence[Place], folds: Sequence[int]
 ) -> Figure:
-    """Dice (%) against t_test (steps) per arm, one panel per (cohort, modality); dashed: the arm's ensemble.
+    """Dice (%) against t_test (steps) per arm, one panel per (cohort, modality); dashed: the arm's ensemble, with the
+    arm's marker, hollow, at its right end.
 
     Points are means over folds of test-volume means, bars their standard deviation (n-1). Controls and arms
     without noise level are left out. Raises `InputError` where no arm was scored at any noise level.
@@ -54,7 +56,7 @@ def noise_level_figure(
         for panel in panels[len(places) :]:
             panel.remove()
         handles = [style.handle(style.looks(arms)[arm["arm"]], arm["label"]) for arm in shown]
-        handles.append(Line2D([], [], color="#444444", linestyle=_ENSEMBLE_DASH, label="ensemble, in its arm's colour"))
+        handles.append(Line2D([], [], color="#444444", linestyle=(0, _DASH), **_END, label="ensemble (dashed)"))
         style.legend(figure, handles, columns, find_missing(rows, [*shown, *absent], places, folds))
     return figure
 
@@ -74,18 +76,25 @@ def _draw_arms(
         cells = [build_cell(part, "dice", folds) for part in parts]
         ensemble = build_cell(cell_rows(rows, arm["arm"], 1, *place, ""), "dice", folds)
         shift = (index - (len(arms) - 1) / 2) * step
-        _draw_arm(panel, np.array(levels) + shift, cells, ensemble, looks[arm["arm"]])
+        _draw_levels(panel, np.array(levels) + shift, cells, looks[arm["arm"]])
+        # Dashes of each arm begin elsewhere, so that lines at one height do not hide each other.
+        start = sum(_DASH) * index / len(arms)
+        _draw_ensemble(panel, ensemble, looks[arm["arm"]], start, end=1 - 0.02 * (index % 2))
 
 
-def _draw_arm(panel: Axes, x: np.ndarray, cells: Sequence[Cell], ensemble: Cell, look: style.Look) -> None:
+def _draw_levels(panel: Axes, x: np.ndarray, cells: Sequence[Cell], look: style.Look) -> None:
     mean = np.array([cell.mean for cell in cells])
     std = np.nan_to_num([cell.std for cell in cells])
     valid = np.isfinite(mean)
     if valid.any():
         points = {"color": look.colour, "marker": look.marker, "capsize": 1.6, "elinewidth": 0.7}
         panel.errorbar(x[valid], mean[valid], std[valid], **points)
+
+
+def _draw_ensemble(panel: Axes, ensemble: Cell, look: style.Look, start: float, end: float) -> None:
     if ensemble.fold_means:
-        panel.axhline(ensemble.mean, color=look.colour, linestyle=_ENSEMBLE_DASH, linewidth=1.0)
+        dash = {"linestyle": (start, _DASH), "linewidth": 1.0, **_END, "marker": look.marker}
+        panel.axhline(ensemble.mean, xmax=end, color=look.colour, clip_on=False, **dash)
 
 
 def _label(panel: Axes, place: Place, levels: Sequence[int]) -> None:
@@ -94,7 +103,8 @@ def _label(panel: Axes, place: Place, levels: Sequence[int]) -> None:
     panel.set_ylabel(METRICS["dice"].heading)
     panel.set_xticks(levels if len(levels) <= 9 else levels[::2])
     if panel.has_data():
-        panel.set_ylim(0, max(panel.get_ylim()[1], 1.0) * style.HEADROOM)
+        top = max(panel.get_ylim()[1], 1.0) * style.HEADROOM
+        panel.set_ylim(-0.03 * top, top)  # markers at zero stay whole
     else:
         panel.text(0.5, 0.5, "missing", transform=panel.transAxes, ha="center", va="center", color="#555555")
     panel.yaxis.set_major_locator(MaxNLocator(5))

@@ -45,7 +45,7 @@ def overview_figure(
     """Dice (%) of every arm and reading, one panel per (cohort, modality).
 
     Bars are means over folds, whiskers the standard deviation (n-1), dots the folds. Controls are grey bands
-    (mean ± standard deviation over folds); those beyond the axis are named below it. An arm without
+    (mean ± standard deviation over folds); those beyond the axis are listed below it. An arm without
     rows keeps its line, which says "missing".
     """
     rows = select_rows(metrics, folds)
@@ -70,7 +70,7 @@ def overview_figure(
         names = [arm["label"] + (" (ENS)" if ens else "") for arm, ens in lines]
         panels[0, 0].set_yticks(range(len(lines)), names)
         panels[0, 0].set_ylim(len(lines) - 0.4, -0.6)
-        handles = _handles([arm for arm, _ in controls if arm["arm"] in drawn], looks)
+        handles = _handles([arm for arm, _ in controls if arm["arm"] in drawn], looks, len(folds))
         style.legend(figure, handles, columns, find_missing(rows, arms, places, folds))
     return figure
 
@@ -118,11 +118,12 @@ def _draw_bands(panel: Axes, controls: Sequence[Line], cells: Sequence[Cell], lo
             panel.axvspan(low, high, color=look.colour, alpha=0.25, linewidth=0, zorder=0)
         panel.axvline(cell.mean, color=look.colour, linestyle=look.line, linewidth=1.0, zorder=2.5)
     if beyond:
-        panel.set_xlabel(METRICS["dice"].heading + "\nbeyond axis: " + ",\n".join(beyond))
+        panel.set_xlabel(METRICS["dice"].heading + "\nbeyond the axis:\n" + "\n".join(beyond))
     return {arm["arm"] for arm, _ in inside}
 
 
-def _handles(controls: Sequence[Arm], looks: Mapping[str, Look]) -> list[Line2D]:
+def _handles(controls: Sequence[Arm], looks: Mapping[str, Look], folds: int) -> list[Line2D]:
     dot = Line2D([], [], color="#444444", marker="o", markersize=2.5, linestyle="", label="one fold")
     whisker = Line2D([], [], color="black", marker="|", linewidth=0.8, label="mean ± std over folds")
-    return [whisker, dot, *(style.handle(looks[arm["arm"]], f"control: {arm['label']}") for arm in controls)]
+    bands = [style.handle(looks[arm["arm"]], f"control: {arm['label']}") for arm in controls]
+    return [whisker, dot, *bands] if folds > 1 else [dot, *bands]

@@ -8,6 +8,7 @@ texts `subject`, `cohort`, `t_test`. A method without reconstruction leaves that
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,14 +27,15 @@ RECIPE_VERSION = 1
 
 ARRAYS = ("image", "reconstruction", "map", "prediction", "label")
 TEXTS = ("subject", "cohort", "t_test")
-TITLES = {"image": "input", "reconstruction": "recon-\nstruction", "map": "anomaly\nmap", "label": "truth"}
+TITLES = {"image": "input", "map": "anomaly map", "label": "truth"}
 
 _PREDICTED = ListedColormap(["#E69F00"])
 _LESION = ListedColormap(["#56B4E9", "#999999"])
 _MARGIN = 2  # voxels around the brain
 _PAGE_CM = 23.0  # height for the rows, unless a column would become narrower than its title
-_TITLE_CM = 1.2
-_LABEL_CM = 2.4
+_ONE_BLOCK = 6  # arms that fit below each other on a page
+_TITLE_CM = 1.9
+_LABEL_CM = 1.8
 
 
 def load_example(path: str | Path, cohort: str) -> dict[str, Any]:
@@ -95,39 +97,67 @@ def examples_figure(
     shown: Sequence[str],
     title: str,
 ) -> Figure:
-    """Rows: the arms named in `shown`; columns: input, reconstruction, anomaly map, prediction, truth.
-
-    A healthy scan has no threshold and no lesion: the last two columns are left out.
+    """Input and truth once, then reconstruction, anomaly map and prediction of each arm named in `shown`.
 
     `slices` is arm -> {array name: [Y, X]}; `arms` are all arms of the run, so that colours agree with the
-    other figures. Input and reconstruction share one grey scale ([0, 1]). Each map has its own scale, from 0
-    to its maximum, which is printed in it, because maps of different methods have no common unit. An arm
-    without example stays as a row that says "missing". Raises `InputError` without any example.
+    other figures. Arms are rows, in two blocks side by side where they are many. Truth and predictions are left out
+    where no arm predicts: a healthy scan has no lesion and no threshold. Input and reconstruction share one grey scale ([0, 1]). Each map has its
+    own scale, from 0 to its maximum, which is printed in it, because maps of different methods have no common unit.
+    An arm without example stays as a row that says "missing". Raises `InputError` without any example.
     """
     if not slices:
         raise InputError("examples: no arm has an example file for this cohort; score at least one arm on it")
-    rows, columns = next(iter(slices.values()))["image"].shape
-    keys = ARRAYS if any("prediction" in arrays for arrays in slices.values()) else ARRAYS[:3]
-    side = min((style.DOUBLE_CM - _LABEL_CM) / len(ARRAYS), _PAGE_CM / len(shown) * columns / rows)
+    first = next(iter(slices.values()))
+    predicts = any("prediction" in arrays for arrays in slices.values())
+    keys = ("reconstruction", "map", "prediction") if predicts else ("reconstruction", "map")
+    blocks = 1 if len(shown) <= _ONE_BLOCK else 2
+    rows = math.ceil(len(shown) / blocks)
+    height, width = first["image"].shape
+    side = min((style.DOUBLE_CM - _LABEL_CM * blocks) / (len(keys) * blocks), _PAGE_CM / (rows + 1) * width / height)
     side = max(side, _TITLE_CM)
-    labels = {arm["arm"]: arm["label"] for arm in arms}
-    looks = style.looks(arms)
     with style.context():
-        figure = style.new_figure(side * len(keys) + _LABEL_CM, side * rows / columns * len(shown) + 1.2)
+        size = (side * len(keys) + _LABEL_CM) * blocks, side * height / width * (rows + 1) + 2.0
+        figure = style.new_figure(*size)
         figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)
-        panels = figure.subplots(len(shown), len(keys), squeeze=False)
-        for row, arm in zip(panels, shown, strict=True):
-            for panel, key in zip(row, keys, strict=True):
-                draw_panel(panel, key, slices.get(arm), (rows, columns))
-            row[0].set_ylabel(labels[arm], rotation=0, ha="right", va="center", labelpad=7)
-            place = {"transform": row[0].transAxes, "clip_on": False, "solid_capstyle": "butt"}
-            row[0].plot([-0.045, -0.045], [0, 1], color=looks[arm].colour, linewidth=3, **place)
-        excluded = any((arrays["label"] == 2).any() for arrays in slices.values())
-        titles = {**TITLES, "label": "truth\n(grey: excluded)"} if excluded else TITLES
-        for panel, key in zip(panels[0], keys, strict=True):
-            panel.set_title(titles.get(key, key))
+        grid = figure.subplots(rows + 1, len(keys) * blocks, squeeze=False)
+        _draw_scan(grid[0], first, ("image", "label") if predicts else ("image",), slices)
+        labels, looks = {arm["arm"]: arm["label"] for arm in arms}, style.looks(arms)
+        for place, arm in enumerate(shown):
+            block, row = divmod(place, rows)
+            panels = grid[row + 1, block * len(keys) : (block + 1) * len(keys)]
+            for panel, key in zip(panels, keys, strict=True):
+                draw_panel(panel, key, slices.get(arm), (height, width))
+                if row == 0:
+                    panel.set_title(TITLES.get(key, key))
+            _name_row(panels[0], labels[arm], looks[arm].colour)
+        for panel in grid[1:, (blocks - 1) * len(keys) :][len(shown) - (blocks - 1) * rows :].ravel():
+            panel.remove()
         figure.suptitle(title, fontsize=8)
+        figure.supxlabel("Models of fold 0. Maps start at 0 (black).", fontsize=6.5)
     return figure
+
+
+def _draw_scan(
+    row: Sequence[Axes],
+    arrays: Mapping[str, np.ndarray],
+    keys: Sequence[str],
+    slices: Mapping[str, Mapping[str, np.ndarray]],
+) -> None:
+    """What all arms share, in the first row."""
+    excluded = any((arrays["label"] == 2).any() for arrays in slices.values())
+    titles = {**TITLES, "label": "truth\n(grey: excluded)"} if excluded else TITLES
+    for panel, key in zip(row, keys, strict=False):
+        draw_panel(panel, key, arrays, arrays["image"].shape)
+        panel.set_title(titles[key])
+    for panel in row[len(keys) :]:
+        panel.remove()
+
+
+def _name_row(panel: Axes, label: str, colour: str) -> None:
+    text = label.replace(", ", ",\n")
+    panel.set_ylabel(text, rotation=0, ha="right", va="center", labelpad=7)
+    place = {"transform": panel.transAxes, "clip_on": False, "solid_capstyle": "butt"}
+    panel.plot([-0.045, -0.045], [0, 1], color=colour, linewidth=3, **place)
 
 
 def draw_panel(

@@ -16,6 +16,7 @@ from uad.reporting.panels import brain_box, draw_panel, lesion_slice
 RECIPE_VERSION = 1
 
 _LABEL_CM = 1.1
+_NOTE = "Models of fold 0. Each map runs from 0 (black) to its own maximum in the scan (yellow)."
 _APART = 4  # a cohort's two slices differ by at least a sixth of the volume's height, and by this many planes
 
 
@@ -50,7 +51,8 @@ def residuals_figure(
     columns = ["image", *shown, "label"]
     side = (style.DOUBLE_CM - _LABEL_CM) / len(columns)
     labels = {arm["arm"]: arm["label"] for arm in arms}
-    headroom = 0.8 + 0.09 * max(len(labels[arm]) for arm in shown)
+    headings = {"image": "input", "label": "truth", **{arm: labels[arm].replace(", ", ",\n") for arm in shown}}
+    headroom = 1.2 + 0.09 * max(len(line) for heading in headings.values() for line in heading.split("\n"))
     with style.context():
         figure = style.new_figure(style.DOUBLE_CM, side * 1.25 * 2 * len(examples) + headroom)
         figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.0, hspace=0.0)
@@ -61,10 +63,10 @@ def residuals_figure(
                 box = brain_box(first["image"][z])
                 for panel, column in zip(row, columns, strict=True):
                     _draw(panel, column, cohort, first, (z, *box))
-            panels[2 * index, 0].set_ylabel(titles[place], fontsize=6)
+            panels[2 * index, 0].set_ylabel(titles[place], fontsize=6, y=0)  # y: between the two rows
         for panel, column in zip(panels[0], columns, strict=True):
-            heading = {"image": "input", "label": "truth"}.get(column) or labels[column]
-            panel.set_title(heading, rotation=60, ha="left", va="bottom", fontsize=6, x=0.3)
+            panel.set_title(headings[column], rotation=60, ha="left", va="bottom", fontsize=6, x=0.3)
+        figure.supxlabel(_NOTE, fontsize=6)
     return figure
 
 

@@ -22,6 +22,7 @@ rule html_report:
         ],
         tables=rules.tables.output,
         figures=rules.figures.output.png,
+        reproduction=rules.reproduction.output,
         check=rules.check.output,
     output:
         f"{RESULTS}/report/index.html",
@@ -57,4 +58,4 @@ rule html_report:
     shell:
         "python workflow_scripts/make_report.py --settings {params.settings} --results {params.results}"
         " --scores {input.scores} --arrays {input.arrays} --shards {input.shards} --tables {input.tables}"
-        " --figures {input.figures} --check {input.check} --folder {params.folder} 2>&1 | tee {log}"
+        " --figures {input.figures} --reproduction {input.reproduction} --check {input.check} --folder {params.folder} 2>&1 | tee {log}"

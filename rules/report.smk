@@ -39,7 +39,11 @@ rule reproduction:
     input:
         tables=rules.tables.output.csv,
     output:
-        f"{RESULTS}/reproduction.md",
+        report(
+            f"{RESULTS}/reproduction.md",
+            caption="report/reproduction.rst",
+            category="Reproduction",
+        ),
     log:
         f"{RESULTS}/logs/reproduction.log",
     benchmark:

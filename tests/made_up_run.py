@@ -19,6 +19,22 @@ TEST_SCANS = SCANS[2:]
 ODD_SITE = "<b>North</b> & South"
 LESION = (slice(2, 5), slice(3, 6), slice(4, 7))  # 27 voxels
 LESION_ML = {"scan-0": 0.5, "scan-1": 20.0, "scan-2": 0.5, "scan-3": 20.0}
+REPRODUCTION = """# Reproduction report: run made-up
+
+How cells are judged.
+
+## In short
+
+|  | inside the band |
+| --- | --: |
+| Table 3 | 1 |
+
+## Misses: outside the band (1)
+
+| table | row |
+| --: | --- |
+| 3 | <i>Near</i> |
+"""
 LEVELS = [250, 500, 750]
 OFFSETS = {250: -0.1, 500: 0.0, 750: 0.1}  # of the reconstruction from the healthy image
 THRESHOLD = 0.3
@@ -73,6 +89,7 @@ def write_run(results):
     scores = results / "metrics" / "all.parquet"
     scores.parent.mkdir(parents=True)
     score_rows().to_parquet(scores, index=False)
+    (results / "reproduction.md").write_text(REPRODUCTION)
     (results / "check.txt").write_text("every arm scored the same volumes\n")
     _write_benchmarks(results / "benchmarks")
     return {
@@ -82,6 +99,7 @@ def write_run(results):
         "shards": sorted(results.glob("preprocessed/*/shard-*.tsv")),
         "tables": _write_tables(results / "tables"),
         "figures": _write_figures(results / "figures"),
+        "reproduction": results / "reproduction.md",
         "check": results / "check.txt",
     }
 

@@ -16,7 +16,7 @@ import pytest
 from uad.benchmarks import read_benchmarks
 from uad.errors import InputError
 from uad.postprocessing import PostProcessing
-from uad.reporting.report import breakdown, build, comparisons, costs, niivue, origins, quality, scans
+from uad.reporting.report import breakdown, build, comparisons, costs, niivue, origins, quality, reproduced, scans
 from uad.reporting.report.page import duration, number
 
 PLACE = ("brats21", "t2")
@@ -92,7 +92,7 @@ def test_sections_can_be_reached_and_read(page):
     assert page.headings.count("h1") == 1 and page.headings[0] == "h1"
     assert len(page.ids) == len(set(page.ids))
     anchors = [link[1:] for link in page.links if link.startswith("#")]
-    assert len(anchors) == 12 and set(anchors) <= set(page.ids)
+    assert len(anchors) == 13 and set(anchors) <= set(page.ids)
     assert all(picture["alt"] and int(picture["width"]) and int(picture["height"]) for picture in page.pictures)
 
 
@@ -105,6 +105,22 @@ def test_names_from_the_data_are_text_not_markup(report):
     assert run.ODD_SITE not in text and "<b>North" not in text
     assert "&lt;b&gt;North&lt;/b&gt; &amp; South" in text
     assert "truncated &lt;file&gt;" in text
+
+
+def test_the_reproduction_report_is_part_of_the_page(report, page):
+    text = (report / "index.html").read_text()
+    section = text[text.index('<section id="reproduction">') : text.index('<section id="tables">')]
+    summary, details = section.split("<details>")
+    assert "How cells are judged." in summary and ">Table 3</td>" in summary
+    assert "<h3>Misses: outside the band (1)</h3>" in details
+    assert "&lt;i&gt;Near&lt;/i&gt;" in details  # a name is no markup
+    assert page.headings.count("h1") == 1
+
+
+def test_a_file_that_is_no_reproduction_report_is_refused(tmp_path):
+    (tmp_path / "reproduction.md").write_text("nothing")
+    with pytest.raises(InputError, match="holds no reproduction report"):
+        reproduced.reproduction_section(tmp_path / "reproduction.md")
 
 
 def test_figures_come_with_the_overview_first_and_the_curves_apart(report, page):

@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument("--shards", required=True, nargs="+", type=Path, help="tables of preprocessed scans")
     parser.add_argument("--tables", required=True, nargs="+", type=Path, help="the tables in every format")
     parser.add_argument("--figures", required=True, nargs="+", type=Path, help="the figures' PNG files")
+    parser.add_argument("--reproduction", required=True, type=Path)
     parser.add_argument("--check", required=True, type=Path)
     parser.add_argument("--folder", required=True, type=Path)
     arguments = parser.parse_args()
@@ -29,7 +30,7 @@ def main() -> None:
     def progress(line: str) -> None:
         print(f"[report] {line}", file=sys.stderr, flush=True)
 
-    names = ("results", "scores", "arrays", "shards", "tables", "figures", "check")
+    names = ("results", "scores", "arrays", "shards", "tables", "figures", "reproduction", "check")
     inputs = Inputs(**{name: getattr(arguments, name) for name in names})
     counts = build_report(settings, inputs, arguments.folder, progress)
     provenance.write(arguments.folder / "provenance.json", **counts)

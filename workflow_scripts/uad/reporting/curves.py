@@ -23,7 +23,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from uad.errors import InputError
 from uad.reporting import style
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 
 _TITLE = 22  # characters that fit over a panel
 

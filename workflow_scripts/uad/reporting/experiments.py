@@ -26,7 +26,7 @@ from uad.reporting import style
 from uad.reporting.panels import brain_box
 from uad.reporting.paper_numbers import cohort_title
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 
 Experiments = Mapping[str, np.ndarray]
 Arms = Mapping[str, Mapping[str, Any]]  # "conditioned" and "unconditioned" -> arm

@@ -18,7 +18,7 @@ from uad.reporting import style
 from uad.reporting.cells import Cell, build_cell, cell_rows, find_missing, select_rows
 from uad.reporting.paper_numbers import METRICS, cohort_title
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 
 Arm = Mapping[str, Any]
 Place = tuple[str, str]  # cohort, modality

@@ -26,7 +26,7 @@ from uad.reporting.cells import (
 from uad.reporting.paper_numbers import METRICS, cohort_title
 from uad.reporting.style import Look
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 
 Arm = Mapping[str, Any]
 Place = tuple[str, str]  # cohort, modality

@@ -23,7 +23,7 @@ from matplotlib.patheffects import withStroke
 from uad.errors import InputError
 from uad.reporting import style
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 
 ARRAYS = ("image", "reconstruction", "map", "prediction", "label")
 TEXTS = ("subject", "cohort", "t_test")

@@ -13,7 +13,7 @@ from uad.errors import InputError
 from uad.reporting import style
 from uad.reporting.panels import brain_box, draw_panel, lesion_slice
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 
 _LABEL_CM = 1.1
 _NOTE = "Models of fold 0. Each map runs from 0 (black) to its own maximum in the scan (yellow)."

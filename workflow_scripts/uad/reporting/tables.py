@@ -21,7 +21,7 @@ from uad.reporting.paper_numbers import METRICS, REMOVED, band_of, half_band, pa
 from uad.reporting.significance import Comparison, Unit, compare_lines, effect_size, p_value
 from uad.statistics import bootstrap_interval, holm
 
-RECIPE_VERSION = 2  # raise for changes in cells.py, significance.py, split_sizes.py, sheets.py and render.py too
+RECIPE_VERSION = 3  # raise for changes in cells.py, significance.py, split_sizes.py, sheets.py and render.py too
 
 COLUMNS = [
     *("arm", "ens", "ssl", "removed", "cohort", "modality", "metric"),

@@ -19,24 +19,26 @@ from uad.benchmarks import read_benchmarks
 from uad.errors import InputError
 from uad.reporting import style
 from uad.reporting.paper_numbers import cohort_title
-from uad.reporting.report import breakdown, comparisons, costs, origins, quality, scans
+from uad.reporting.report import breakdown, comparisons, costs, origins, quality, reproduced, scans
 from uad.reporting.report.niivue import niivue_files
 from uad.reporting.report.page import ASSETS, Table, render
 from uad.reporting.scores import read_scores
 from uad.store import Store
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 
 HEADLINE = "table3"
 _CSS_DPI = 150  # figures are shown at this many pixels per printed inch
 _FIGURES = {
     "overview": "Dice of every arm on every cohort; controls are grey",
-    "fig1": "Conditioned diffusion: how an arm is trained and read",
-    "fig2": "What the condition carries: cropped conditioning images, changed contrast, noise; models of fold 0",
-    "fig3": "Histograms of input and reconstruction at changed contrast, and their divergence; models of fold 0",
-    "fig4": "One test scan: input and what each arm makes of it; models of fold 0",
-    "fig5": "Dice against the noise level t_test; dashed: the ensemble",
-    "fig6": "Anomaly maps of each arm, two slices per cohort, each from 0 to its maximum in the scan; models of fold 0",
+    "fig1": "Figure 1: conditioned diffusion, how an arm is trained and read",
+    "fig2": "Figure 2: what the condition carries, with cropped conditioning images, changed contrast and noise"
+    " (models of fold 0)",
+    "fig3": "Figure 3: histograms of input and reconstruction at changed contrast, and their divergence"
+    " (models of fold 0)",
+    "fig4": "Figure 4: one test scan; reconstruction, anomaly map and prediction of each arm (models of fold 0)",
+    "fig5": "Figure 5: Dice against the noise level t_test; dashed: the ensemble",
+    "fig6": "Figure 6: anomaly maps of each arm, two slices of one test scan per cohort (models of fold 0)",
     "curves": "Learning curves: training and validation loss of each trained arm",
 }
 _TABLES = {
@@ -62,6 +64,7 @@ class Inputs:
     shards: Sequence[Path]
     tables: Sequence[Path]
     figures: Sequence[Path]
+    reproduction: Path
     check: Path
 
 
@@ -120,6 +123,7 @@ def _write(settings: Mapping[str, Any], inputs: Inputs, draft: Path, progress: C
         "folds": settings["folds"],
         "checks": inputs.check.read_text().splitlines(),
         **_tables(inputs.tables, settings["arms"], draft / "tables"),
+        "reproduction": reproduced.reproduction_section(inputs.reproduction),
         **_figures(inputs.figures, draft / "figures"),
         **_breakdowns(settings, scores, healthy, pathological),
         **_quality(settings, inputs.shards, places, stores, draft / "thumbnails"),

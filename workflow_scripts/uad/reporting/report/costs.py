@@ -20,9 +20,11 @@ _ORDER = (
         "splits",
         "skull_strip",
         "register",
+        "flag_outliers",
         "pack",
     ),
-    *("backbone", "pretrain", "train", "reconstruct", "score", "tables", "figures", "check"),
+    *("backbone", "pretrain", "train", "reconstruct", "score", "experiments"),
+    *("tables", "reproduction", "figures", "check"),
 )
 
 

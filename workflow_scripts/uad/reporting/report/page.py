@@ -38,7 +38,7 @@ def number(value: float | None, decimals: int = 1, unit: str = "") -> Cell:
     """A number in a cell; NaN and None are a dash that sorts last."""
     if value is None or math.isnan(value):
         return Cell(NOTHING, math.nan)
-    return Cell(f"{value:.{decimals}f}{unit}", float(value))
+    return Cell(f"{value:.{decimals}f}{unit}".replace("-", "−"), float(value))
 
 
 def duration(seconds: float) -> Cell:

@@ -101,9 +101,10 @@ def examples_figure(
 
     `slices` is arm -> {array name: [Y, X]}; `arms` are all arms of the run, so that colours agree with the
     other figures. Arms are rows, in two blocks side by side where they are many. Truth and predictions are left out
-    where no arm predicts: a healthy scan has no lesion and no threshold. Input and reconstruction share one grey scale ([0, 1]). Each map has its
-    own scale, from 0 to its maximum, which is printed in it, because maps of different methods have no common unit.
-    An arm without example stays as a row that says "missing". Raises `InputError` without any example.
+    where no arm predicts: a healthy scan has no lesion and no threshold. Input and reconstruction share one grey scale
+    ([0, 1]). Each map has its own scale, from 0 to its maximum, which is printed in it, because maps of different
+    methods have no common unit. An arm without example stays as a row that says "missing". Raises `InputError` without
+    any example.
     """
     if not slices:
         raise InputError("examples: no arm has an example file for this cohort; score at least one arm on it")

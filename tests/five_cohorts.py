@@ -34,6 +34,7 @@ from uad.preprocessing.templates import find_atlas
 RESULTS = ROOT / "results" / "acquire-test"
 SUBJECTS = {"ixi": 3, "brats21": 3, "mslub": 30, "atlas": 3, "wmh": 3}
 STORES = {"ixi_t1": 3, "ixi_t2": 3, "brats21_t2": 3, "mslub_t2": 30, "atlas_t1": 3, "wmh_t1": 3}
+MNI_MIDDLE = np.array([0.0, -18.0, 8.0])  # mm
 BROKEN_AT = 100_000  # bytes of IXI-T1.tar that come before the first run is interrupted
 
 
@@ -49,7 +50,7 @@ def open_ms_data(archive: Path) -> dict[str, bytes]:
     for number in range(30):
         for kind in ("T2W", "consensus_gt"):
             source = f"patient{number % 3 + 1:02d}"
-            image = nibabel.Nifti1Image.from_bytes(_plain(members[f"{source}/{source}_{kind}.nii.gz"]))
+            image = nibabel.Nifti1Image.from_bytes(gzip.decompress(members[f"{source}/{source}_{kind}.nii.gz"]))
             values = np.asarray(image.dataobj)
             if kind == "T2W":
                 values = (values * (1 + number / 100)).astype(np.float32)
@@ -57,25 +58,26 @@ def open_ms_data(archive: Path) -> dict[str, bytes]:
     return files
 
 
+def in_atlas_space(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Values and affine of an image in MNI space, moved to the middle of the grid that BraTS shares with SRI24."""
+    promise, image = ADAPTERS["brats21"].promise, nibabel.load(path)
+    affine = np.vstack([promise.affine, (0, 0, 0, 1)]).astype(float)
+    moved = affine.copy()
+    moved[:3, 3] += MNI_MIDDLE - (affine @ [*(np.array(promise.shapes[0]) / 2), 1])[:3]
+    there = np.linalg.inv(image.affine) @ moved
+    values = affine_transform(np.asarray(image.dataobj), there[:3, :3], there[:3, 3], promise.shapes[0], order=0)
+    return values, affine
+
+
 def brats_archive(cases: Path) -> bytes:
     """Coarse cases on the grid that BraTS promises, which is held against every scan."""
-    promise = ADAPTERS["brats21"].promise
-    affine = np.vstack([promise.affine, (0, 0, 0, 1)])
     members = {}
     for number in range(SUBJECTS["brats21"]):
         name = f"BraTS2021_{2 * number:05d}"
         for kind in ("t2", "seg"):
-            case = nibabel.load(cases / name / f"{name}_{kind}.nii.gz")
-            there = np.linalg.inv(case.affine) @ affine
-            values = affine_transform(
-                np.asarray(case.dataobj), there[:3, :3], there[:3, 3], promise.shapes[0], order=0
-            )  # fmt: skip
-            members[f"{name}/{name}_{kind}.nii.gz"] = nifti_bytes(values, affine)
+            file = f"{name}/{name}_{kind}.nii.gz"
+            members[file] = nifti_bytes(*in_atlas_space(cases / file))
     return tar(members)
-
-
-def _plain(content: bytes) -> bytes:
-    return gzip.decompress(content)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,7 @@ def phantoms(tmp_path_factory):
 def server(phantoms, tmp_path_factory):
     """Every item that has to be fetched, below its name."""
     hd_bet = ROOT / "demo" / "hd_bet"
+    atlas = nibabel.Nifti1Image(*in_atlas_space(find_atlas("mni152", "")))
     dataverse = unzipped(phantoms / "wmh" / "dataverse_files.zip")
     items = {
         "ixi": {path.name: path.read_bytes() for path in (phantoms / "ixi").glob("IXI*")},
@@ -101,7 +104,7 @@ def server(phantoms, tmp_path_factory):
         },
         "wmh": {"api/datasets/:persistentId/": dataverse_listing(dataverse, sha1)}
         | {f"api/access/datafile/{n}": content for n, content in enumerate(dataverse.values(), start=1)},
-        "sri24": {"sri24_anatomy_nifti.zip": zipped({"spgr.nii": nibabel.load(find_atlas("mni152", "")).to_bytes()})},
+        "sri24": {"sri24_anatomy_nifti.zip": zipped({"spgr.nii": atlas.to_bytes()})},
         "hd-bet": {
             "release_v1.5.0.zip": zipped(
                 {name: (hd_bet / name).read_bytes() for name in read_sources()["hd-bet"].members}
@@ -164,8 +167,7 @@ def run(command, server):
     shutil.rmtree(RESULTS, ignore_errors=True)
     data = Path(command[-1]).parent / "data"
     environment = os.environ | {"ATLAS_KEY": KEY, "OMP_NUM_THREADS": "1"}
-    stopped = []
-    server.tricks["/ixi/IXI-T1.tar"] = [pausing(BROKEN_AT, lambda: bool(stopped))]
+    server.tricks["/ixi/IXI-T1.tar"] = [pausing(BROKEN_AT, lambda: False)]
     first = subprocess.Popen(
         [*command, "--until", "acquire"],
         cwd=ROOT,
@@ -181,7 +183,6 @@ def run(command, server):
         time.sleep(0.05)
     os.killpg(first.pid, signal.SIGINT)  # as Ctrl-C does
     assert first.wait(timeout=60) != 0
-    stopped.append(True)
     whole = [*command, "--until", "pack", "flag_outliers"]
     second = subprocess.run(whole, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert second.returncode == 0, second.stdout + second.stderr

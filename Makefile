@@ -3,7 +3,7 @@ PYTHON ?= python3
 CORES ?= 2
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test test-acquire test-slurm test-kills lint format schema clean
+.PHONY: demo test test-acquire test-slurm test-kills bench lint format schema clean
 
 demo: .venv/installed
 	snakemake --cores $(CORES) --resources gpu=0 --configfile demo/config.yaml --quiet rules host
@@ -29,6 +29,10 @@ test-slurm: .venv/installed
 # kill -9 in every stage of a small run, ten times: minutes, as many as the machine needs to start Snakemake twenty times
 test-kills: .venv/installed
 	pytest -q --timeout 1800 tests/kills/killed_runs.py
+
+# our kernels against the usual way with well-known packages: minutes; docs/performance.md has a run
+bench: .venv/installed
+	PYTHONPATH=workflow_scripts python benchmarks/bench.py
 
 lint: .venv/installed
 	ruff check .

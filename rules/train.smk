@@ -59,7 +59,8 @@ rule train:
         "../envs/train.yaml"
     threads: CONFIG.execution.train_threads
     resources:
-        gpu=1,
+        gpu=lambda wc: devices_of(wc.arm),
+        devices=lambda wc: devices_of(wc.arm),  # of a run without GPUs too, where the number of gpu is none
         mem_mb=growing(16000),
         runtime=lambda wc, attempt: int(60 * METHODS[wc.arm].gpu_hours * attempt),
     params:
@@ -78,5 +79,5 @@ rule train:
         ),
     shell:
         "trap '' TERM; python workflow_scripts/train.py --settings {params.settings} --store {params.store}"
-        " --splits {input.splits} --fold {wildcards.fold} --threads {threads} --model {output.model}"
-        " {params.start_from} 2>&1 | tee {log}"
+        " --splits {input.splits} --fold {wildcards.fold} --threads {threads} --devices {resources.devices}"
+        " --model {output.model} {params.start_from} 2>&1 | tee {log}"

@@ -4,27 +4,22 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from multiprocessing import active_children
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 from tiny import TINY
+from training_job import TrainingJob, shell_of
 
 import uad.training
 from uad.config.model import TrainSettings
 from uad.errors import Interrupted
 from uad.methods import load_method
-from uad.recipe import write_settings
 from uad.training import SliceSource, train_arm
 
-ROOT = Path(__file__).parents[1]
 VOLUMES = np.random.default_rng(0).random((10, 6, 16, 16)).astype(np.float32)
 STEPS, EVERY = 13, 4
 
@@ -136,39 +131,7 @@ def test_a_training_that_was_complete_keeps_its_learning_curve(tmp_path, undistu
 
 @pytest.fixture
 def job(tmp_path):
-    """Starts the command line of rule `train` in a shell of its own, as Snakemake does."""
-    images = np.random.default_rng(0).random((8, 6, 32, 32)).astype(np.float32)
-    for name, array in {"images": images, "masks": images > 0, "labels": images > 2}.items():
-        np.save(tmp_path / f"ixi_t2.{name}.npy", array if name == "images" else array.astype(np.uint8))
-    subjects = [f"scan{i}" for i in range(8)]
-    index = pd.DataFrame({"row": range(8), "subject": subjects, "site": "", "scanner": "", "age": 40, "lesion_ml": 0.0})
-    index.to_csv(tmp_path / "ixi_t2.tsv", sep="\t", index=False)
-    splits = ["train"] * 6 + ["val"] * 2
-    pd.DataFrame({"subject": subjects, "split": splits, "fold": 0}).to_csv(tmp_path / "s.tsv", sep="\t", index=False)
-    train = {"max_steps": 100, "batch_size": 4, "precision": "32-true", "validate_every": 20, "validation_slices": 2}
-    content = {"arm": "ae", "method": "ae", "method_version": 1, "params": {"z_dim": 4}, "modality": "t2"}
-    settings = write_settings(tmp_path, "train", "ae", {**content, "train": train, "spacing_mm": 2.0, "seed": 1})
-
-    def start(folder):
-        values = {"params.settings": settings, "params.store": tmp_path / "ixi_t2", "input.splits": tmp_path / "s.tsv",
-                  "wildcards.fold": 0, "threads": 1, "output.model": folder / "model.safetensors",
-                  "params.start_from": "", "log": folder / "log.txt"}  # fmt: skip
-        folder.mkdir(exist_ok=True)
-        command = shell_of("train")
-        for name, value in values.items():
-            command = command.replace(f"{{{name}}}", str(value))
-        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-        return subprocess.Popen(
-            ["bash", "-c", f"set -euo pipefail; {command}"], cwd=ROOT, env=environment, start_new_session=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    return start
-
-
-def shell_of(rule):
-    text = (ROOT / "rules/train.smk").read_text().split(f"\nrule {rule}:")[1].split("\nrule ")[0]
-    return "".join(re.findall(r'^        "(.*)"$', text.split("    shell:\n")[1], re.MULTILINE))
+    return TrainingJob(tmp_path, "ae", max_steps=100, validate_every=20).start
 
 
 def test_sigterm_to_every_process_of_the_job_reaches_the_training(job, tmp_path):

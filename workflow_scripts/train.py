@@ -11,6 +11,7 @@ from uad.config.model import TrainSettings
 from uad.errors import InputError, run_program
 from uad.files import sha256_of
 from uad.methods import load_method
+from uad.parallel import is_first_process
 from uad.pretraining import PRETRAININGS
 from uad.provenance import Provenance
 from uad.recipe import read_settings
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--splits", required=True, type=Path)
     parser.add_argument("--fold", required=True, type=int)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--devices", type=int, default=1, help="GPUs that share the training, if the method can")
     parser.add_argument("--start-from", type=Path, help="model file of the arm's pre-training")
     parser.add_argument("--model", required=True, type=Path)
     arguments = parser.parse_args()
@@ -61,7 +63,10 @@ def main() -> None:
     network, curve = train_arm(
         method, training, validation, seed=seed, checkpoints=checkpoints,
         threads=arguments.threads, progress=progress, recipe=recipe, start_from=arguments.start_from,
+        devices=arguments.devices,
     )  # fmt: skip
+    if not is_first_process():
+        return
     write_curve(curve, arguments.model.parent / "log.csv")
     parameters = sum(p.numel() for p in network.parameters())
     provenance.write(

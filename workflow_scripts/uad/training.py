@@ -32,6 +32,7 @@ from uad.config.model import TrainSettings
 from uad.errors import InputError, Interrupted
 from uad.files import atomic_path
 from uad.methods import Method
+from uad.parallel import SharedPass, is_first_process
 from uad.seeds import seed_for
 
 RECIPE_VERSION = 2
@@ -161,6 +162,7 @@ class _Training(lightning.LightningModule):
         self.training_source, self.validation, self.settings = training, validation, training.settings
         self.automatic_optimization = not method.parts
         self.noted: dict[str, torch.Tensor] = {}  # what the learning curve shows of the last step
+        self.devices = 1
 
     def _generator(self, *purpose: str | int) -> torch.Generator:
         seed = seed_for(self.seed, *purpose)
@@ -174,7 +176,10 @@ class _Training(lightning.LightningModule):
         if self.method.parts:
             part = self.method.part_of_step(step, self.settings.max_steps)
             return self._move(part, step, images, generator)
-        return self._checked(self.method.loss(self.network, images, generator), step)
+        if self.devices == 1:
+            return self._checked(self.method.loss(self.network, images, generator), step)
+        loss = self._checked(self.method.loss(SharedPass(self.network), images, generator), step)
+        return loss * self.devices  # Lightning takes the mean of the processes' gradients, their sum is wanted
 
     def _move(self, part: str, step: int, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         optimizer = self.optimizers()[self.method.parts.index(part)]
@@ -301,6 +306,7 @@ def train_arm(
     progress: Callable[[str], None],
     recipe: str = "",
     start_from: Path | None = None,
+    devices: int = 1,
 ) -> tuple[torch.nn.Module, list[dict[str, float]]]:
     """Train a method's network; returns the best network by healthy validation loss and its learning curve.
 
@@ -309,25 +315,34 @@ def train_arm(
         threads: CPU threads of the job; on a GPU all but one load data.
         recipe: what checkpoints belong to; one of another recipe is refused.
         start_from: model file of the arm's pre-training.
+        devices: GPUs (without one: processes) that share each batch.  Lightning starts the program once more for each
+            further one; all of them return the same.
 
     Raises:
-        InputError: the loss is not finite, a checkpoint is damaged or of another recipe, or the arm's chunks do
-            not fit the batch or the volumes.
+        InputError: the loss is not finite, a checkpoint is damaged or of another recipe, the arm's chunks do
+            not fit the batch or the volumes, or the devices cannot share the batch.
         Interrupted: SIGTERM came, as a cluster sends it; `last` is the state after the step it came in.
     """
     settings = training.settings
     training, validation = training.in_chunks(method.chunk), validation.in_chunks(method.chunk)
+    if devices > 1 and (not method.shares_batches or settings.batch_size % devices):
+        raise InputError(
+            f"execution.devices is {devices}: it must divide train.batch_size ({settings.batch_size}), and only "
+            "diffusion arms train on several"
+        )
     torch.set_num_threads(threads)
     torch.manual_seed(seed_for(seed, "init"))
     network = method.network(training.images.shape[2:])
     if start_from:
         method.start_from(network, start_from)
     module = _Training(method, network, training, validation, seed)
+    module.devices = devices
     gpu = torch.cuda.is_available()
     last = checkpoints / "last.ckpt"
     written = _read_checkpoint(last, recipe)
     first_step = int(written["global_step"]) if written else 0
     every = min(settings.validate_every, settings.max_steps)
+    progress = progress if is_first_process() else (lambda line: None)
     curve = _LearningCurve(progress, settings.max_steps)
     best = ModelCheckpoint(checkpoints, "best", monitor="val_loss", save_last=True, enable_version_counter=False)
     workers = max(threads - 1, 1) if gpu else 0
@@ -335,7 +350,8 @@ def train_arm(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")  # advice on loaders that this loop does not need
         trainer = lightning.Trainer(
-            accelerator="gpu" if gpu else "cpu", devices=1, precision=settings.precision,
+            accelerator="gpu" if gpu else "cpu", devices=devices, strategy="ddp" if devices > 1 else "auto",
+            precision=settings.precision,
             max_steps=settings.max_steps, val_check_interval=every, check_val_every_n_epoch=None,
             num_sanity_val_steps=0, logger=False, enable_progress_bar=False, enable_model_summary=False,
             log_every_n_steps=every, callbacks=[curve, best, _Recipe(recipe), _StopWhenAsked(last, every)],

@@ -46,6 +46,7 @@ class Method:
     postprocess: ClassVar[bool] = True  # False: the map enters after post-processing (controls)
     control: ClassVar[bool] = False  # proves the metrics; not a competitor
     parts: ClassVar[tuple[str, ...]] = ()  # sub-networks that train in turns, by their attribute of the network
+    shares_batches: ClassVar[bool] = False  # samples pass the network independently: several devices can share a batch
     chunk: int = 1  # consecutive slices of one volume that a training batch holds side by side
     gpu_hours: ClassVar[float] = 1.0  # one training at the paper's size on one GPU; asked from the cluster
     RECIPE_VERSION: ClassVar[int] = 1  # raise when the numbers change

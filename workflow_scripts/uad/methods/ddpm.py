@@ -18,6 +18,7 @@ class DDPM(Method):
     Params = DiffusionSettings
     section = "diffusion"
     reads_noise_levels = True
+    shares_batches = True
     gpu_hours = 8.0
 
     def __init__(self, params: DiffusionSettings) -> None:

@@ -37,17 +37,16 @@ def on_one(job):
     return trained(job, "one", 1)
 
 
-def assert_same(results, expected):
+def assert_same(results, other):
     """Two processes add up the gradients of a batch in another order: float32 differs by 1e-7 per step, relatively,
     which Adam can raise where a gradient is nearly nothing.
     """
-    curve, its_curve = (pd.read_csv(folder / "log.csv") for folder in (results, expected))
+    curve, its_curve = (pd.read_csv(folder / "log.csv") for folder in (results, other))
     np.testing.assert_allclose(curve.to_numpy(), its_curve.to_numpy(), rtol=1e-4)
-    weights, its_weights = (load_file(folder / "model.safetensors") for folder in (results, expected))
+    weights, its_weights = (load_file(folder / "model.safetensors") for folder in (results, other))
     assert weights.keys() == its_weights.keys()
-    moved = torch.cat([weights[key].flatten().double() - its_weights[key] for key in weights])
-    scale = torch.cat([its_weights[key].flatten().double() for key in weights])
-    assert moved.norm() / scale.norm() < 1e-4
+    ours, expected = (torch.cat([each[key].flatten().double() for key in weights]) for each in (weights, its_weights))
+    assert (ours - expected).norm() / expected.norm() < 1e-4
 
 
 def test_two_devices_with_the_same_batch_give_the_same_training(job, on_one):

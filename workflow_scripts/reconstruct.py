@@ -3,20 +3,31 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-import torch
 
 from uad.cohorts.splits import subjects_in
 from uad.errors import InputError, run_program
 from uad.files import atomic_path
-from uad.methods import method_of
+from uad.methods import Method, method_of
 from uad.provenance import Provenance
 from uad.recipe import read_settings
 from uad.reconstruction import read_arm_on_cohort
 from uad.seeds import seed_for
 from uad.store import Store
-from uad.weights import load_model, recipe_of
+
+
+def trained_network(settings: dict[str, Any], method: Method, store: Store, arguments: argparse.Namespace) -> Any:
+    """The arm's network with its weights, on the GPU if there is one."""
+    import torch  # arms without a network start without it
+
+    from uad.weights import load_model, recipe_of
+
+    torch.set_num_threads(arguments.threads)
+    recipe = recipe_of(settings["method"], settings["params"])
+    network = load_model(method.network(store.images.shape[2:]), arguments.model, recipe)
+    return network.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def main() -> None:
@@ -33,17 +44,14 @@ def main() -> None:
     settings = read_settings(arguments.settings)
     provenance = Provenance(settings)
     arm, modality = settings["arm"], settings["modality"]
-    torch.set_num_threads(arguments.threads)
     method = method_of(settings)
     method.slices_per_pass = arguments.slices_per_pass or None
-    recipe = recipe_of(settings["method"], settings["params"])
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = None
     rows = []
     for cohort in settings["cohorts"]:
         store = Store.open(arguments.results / "store" / f"{cohort}_{modality}")
         if method.trains and network is None:
-            network = load_model(method.network(store.images.shape[2:]), arguments.model, recipe).to(device)
+            network = trained_network(settings, method, store, arguments)
 
         def progress(line: str, cohort: str = cohort) -> None:
             print(f"[reconstruct {arm} {modality} {cohort}] {line}", file=sys.stderr, flush=True)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from uad.errors import run_program
 from uad.files import atomic_path
@@ -29,12 +28,13 @@ def main() -> None:
 
     settings = read_settings(arguments.settings)
     provenance = Provenance(settings)
-    torch.set_num_threads(arguments.threads)
 
     def progress(line: str) -> None:
         print(f"[score {settings['arm']} {settings['modality']}] {line}", file=sys.stderr, flush=True)
 
-    scorer = ArmScorer(settings, arguments.results, arguments.fold, arguments.arrays, arguments.backbone, progress)
+    scorer = ArmScorer(
+        settings, arguments.results, arguments.fold, arguments.arrays, arguments.backbone, progress, arguments.threads
+    )
     rows, examples = [], {}
     for cohort in settings["cohorts"]:
         progress(cohort)

@@ -10,17 +10,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from uad.errors import InputError
 from uad.files import atomic_path, sha256_of
 from uad.methods import Method, Scan
 from uad.seeds import seed_for
 from uad.store import Store, new_array
+
+if TYPE_CHECKING:
+    import torch
 
 RECIPE_VERSION = 1
 
@@ -67,6 +69,8 @@ def read_scan(method: Method, network: torch.nn.Module | None, scan: Scan, level
     if method.gives == "map":
         values = method.anomaly_map(scan, np.random.default_rng(seed))[None]
     else:
+        import torch  # arms that draw maps need none
+
         device = next(network.parameters()).device if network is not None else torch.device("cpu")
         images = torch.from_numpy(scan.image).to(device)[:, None]
         with torch.inference_mode():

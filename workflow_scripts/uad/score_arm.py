@@ -43,6 +43,7 @@ class ArmScorer:
         arrays: table of the arm's cached arrays.
         backbone: network file of the perceptual distance, or None.
         progress: receives lines for the reader.
+        threads: CPU threads of the perceptual distance.
     """
 
     def __init__(
@@ -53,8 +54,10 @@ class ArmScorer:
         arrays: Path,
         backbone: Path | None,
         progress: Callable[[str], None],
+        threads: int = 1,
     ) -> None:
         self.settings, self.results, self.fold, self.backbone_path = settings, results, fold, backbone
+        self.threads = threads
         self.inference = InferenceSettings.model_validate(settings["inference"])
         self.cache = Reconstructions(arrays)
         self.progress = progress
@@ -74,8 +77,11 @@ class ArmScorer:
     def backbone(self) -> Any:
         if self.backbone_path is None or self.method.gives != "reconstruction":
             return None
+        import torch  # most of the start of a job that does not need it
+
         from uad.metrics.perceptual import load_backbone
 
+        torch.set_num_threads(self.threads)
         pinned = PerceptualSettings.model_validate(self.settings["perceptual"]).sha256
         return load_backbone(self.backbone_path, pinned)
 

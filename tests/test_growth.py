@@ -1,0 +1,71 @@
+"""Packing and reconstruction hold one volume at a time: a cohort ten times larger takes no more memory.
+
+`tests/test_scoring.py` shows the same of scoring.  What is measured is the memory of Python and NumPy; the arrays on
+disk are mapped files, which the kernel may drop.
+"""
+
+import tracemalloc
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from uad.config.model import PackSettings
+from uad.methods import load_method
+from uad.packing import pack
+from uad.reconstruction import read_arm_on_cohort
+from uad.store import Store
+
+FEW, MANY = 3, 30
+SETTINGS = PackSettings(crop=(72, 80, 60), dtype="float32", curvature_flow={"iterations": 0})
+RAI = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK "RAI" at 1 mm
+
+
+def pack_cohort(folder, count):
+    """Pack so many subjects, each with a scan file of its own content."""
+    rows = []
+    for number in range(count):
+        image = np.random.default_rng(number).uniform(50, 150, SETTINGS.crop).astype(np.float32)
+        files = {"image": image, "mask": (image > 0).astype(np.uint8)}
+        row = {"subject": f"s{number:02}", "modality": "t2", "status": "ok", "label": ""}
+        for role, data in files.items():
+            row[role] = str(folder / f"{number}_{role}.nii")
+            nib.save(nib.Nifti1Image(data, RAI), row[role])
+        rows.append(row)
+    shard, cohort = folder / "shard-0.tsv", folder / "cohort.tsv"
+    table = pd.DataFrame(rows)
+    table.to_csv(shard, sep="\t", index=False)
+    table[["subject"]].assign(site="A", scanner="", age="40").to_csv(cohort, sep="\t", index=False)
+    return lambda: pack([shard], cohort, "t2", SETTINGS, 1.0, folder / "x_t2")
+
+
+def reconstruct_cohort(folder, count):
+    """Let an arm without a network reconstruct that many packed subjects."""
+    pack_cohort(folder, count)()
+    store, copy = Store.open(folder / "x_t2"), load_method("copy")
+    method = copy(copy.Params())
+    return lambda: read_arm_on_cohort(
+        method, None, store, store.subjects, [], 1, folder / "cache.npy", lambda line: None
+    )
+
+
+def peak(work):
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("stage", [pack_cohort, reconstruct_cohort])
+def test_ten_times_the_scans_take_no_more_memory(tmp_path, stage):
+    works = []
+    for count in (FEW, FEW, MANY):  # the first only loads what is loaded once
+        folder = tmp_path / str(len(works))
+        folder.mkdir()
+        works.append(stage(folder, count))
+    _, few, many = map(peak, works)
+    print(f"{stage.__name__}: {few / 1e6:.2f} MB for {FEW} scans, {many / 1e6:.2f} MB for {MANY}")
+    assert many < 1.1 * few

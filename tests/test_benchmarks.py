@@ -9,7 +9,9 @@ from bench import markdown, measure
 from rows import ROWS
 
 
-@pytest.mark.parametrize(("name", "least"), [("median", 2), ("scoring", 2.5), ("augmentation", 10), ("permutation", 20)])
+@pytest.mark.parametrize(
+    ("name", "least"), [("median", 2), ("scoring", 2.5), ("augmentation", 10), ("permutation", 20)]
+)
 def test_ours_is_that_many_times_faster_and_equal(name, least):
     assert measure(ROWS[name](), rounds=3)["ratio"] >= least
 

@@ -1,9 +1,4 @@
-"""One training on two devices, here two processes: the same as on one, also after it was stopped."""
-
-import os
-import re
-import signal
-import time
+"""One training on two devices, here two processes: the same as on one."""
 
 import numpy as np
 import pandas as pd
@@ -55,20 +50,6 @@ def test_two_devices_with_the_same_batch_give_the_same_training(job, on_one):
     log = (results / "log.txt").read_text()
     assert "MEMBER: 2/2" in log  # there were two
     assert log.count(f"step {STEPS}/{STEPS}") == 1  # and one of them speaks
-
-
-def test_sigterm_stops_both_and_the_rerun_goes_on(job, on_one):
-    results = job.folder / "stopped"
-    process = job.start(results, 2)
-    log = results / "log.txt"
-    while not (log.exists() and f"step {EVERY}/{STEPS}" in log.read_text()):
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGTERM)
-    assert process.wait(timeout=120) == 128 + signal.SIGTERM, log.read_text()
-    (step,) = set(re.findall(rf"^stopped by SIGTERM after step (\d+)/{STEPS}", log.read_text(), re.MULTILINE))
-    assert_same(trained(job, "stopped", 2), on_one)
-    assert f"resuming at step {step}" in log.read_text()
 
 
 def test_methods_whose_samples_influence_each_other_train_on_one_device():

@@ -162,7 +162,6 @@ class _Training(lightning.LightningModule):
         self.training_source, self.validation, self.settings = training, validation, training.settings
         self.automatic_optimization = not method.parts
         self.noted: dict[str, torch.Tensor] = {}  # what the learning curve shows of the last step
-        self.devices = 1
 
     def _generator(self, *purpose: str | int) -> torch.Generator:
         seed = seed_for(self.seed, *purpose)
@@ -176,10 +175,11 @@ class _Training(lightning.LightningModule):
         if self.method.parts:
             part = self.method.part_of_step(step, self.settings.max_steps)
             return self._move(part, step, images, generator)
-        if self.devices == 1:
+        devices = self.trainer.world_size
+        if devices == 1:
             return self._checked(self.method.loss(self.network, images, generator), step)
         loss = self._checked(self.method.loss(SharedPass(self.network), images, generator), step)
-        return loss * self.devices  # Lightning takes the mean of the processes' gradients, their sum is wanted
+        return loss * devices  # Lightning takes the mean of the processes' gradients, their sum is wanted
 
     def _move(self, part: str, step: int, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         optimizer = self.optimizers()[self.method.parts.index(part)]
@@ -336,7 +336,6 @@ def train_arm(
     if start_from:
         method.start_from(network, start_from)
     module = _Training(method, network, training, validation, seed)
-    module.devices = devices
     gpu = torch.cuda.is_available()
     last = checkpoints / "last.ckpt"
     written = _read_checkpoint(last, recipe)

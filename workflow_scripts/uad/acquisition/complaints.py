@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
-import errno
 import time
 from pathlib import Path
 
 import requests
 import urllib3
+
+from uad.errors import says_disk_full
 
 BROKEN = (
     requests.ConnectionError,
@@ -76,7 +77,7 @@ def connection_error(error: Exception, timeout: float) -> str:
 
 def disk_error(error: OSError, target: Path) -> str:
     """Why a file could not be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if says_disk_full(error):
         return f"{target}: the disk is full ({error.strerror}); make room and run again, what was fetched is kept"
     return f"{target}: cannot be written ({error.strerror or type(error).__name__})"
 

@@ -8,7 +8,6 @@ that are skipped too, for reading past them takes time) are bounded.  docs/bad-i
 from __future__ import annotations
 
 import bz2
-import errno
 import gzip
 import json
 import lzma
@@ -22,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from uad.errors import InputError
+from uad.errors import InputError, says_disk_full
 
 MARKER = ".unpacked.json"
 _DAMAGED = (
@@ -147,8 +146,7 @@ class _Unpacking:
                 f"{self.archive}: not unpacked, because it holds {error}; is it the right file?"
             ) from error
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            advice = "make room and run again" if full else "is it the right archive?"
+            advice = "make room and run again" if says_disk_full(error) else "is it the right archive?"
             raise InputError(
                 f"{self.archive}: cannot be unpacked into {self.target.parent} ({error}); {advice}"
             ) from error

@@ -1,7 +1,13 @@
-"""One training on two devices, here two processes: the same as on one."""
+"""One training on two devices, here two processes: the same as on one, also after it was stopped."""
+
+import os
+import re
+import signal
+import time
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -50,6 +56,32 @@ def test_two_devices_with_the_same_batch_give_the_same_training(job, on_one):
     log = (results / "log.txt").read_text()
     assert "MEMBER: 2/2" in log  # there were two
     assert log.count(f"step {STEPS}/{STEPS}") == 1  # and one of them speaks
+
+
+@pytest.mark.parametrize("asked", ["all", "second"])
+def test_sigterm_stops_both_and_the_rerun_goes_on(job, on_one, asked):
+    """Slurm signals every process of a job; a user may signal one, not always the first."""
+    results = job.folder / f"stopped_{asked}"
+    process = job.start(results, 2)
+    log = results / "log.txt"
+    while not (log.exists() and f"step {EVERY}/{STEPS}" in log.read_text()):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    signal_processes(process.pid, asked)
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM, log.read_text()
+    (step,) = re.findall(rf"^stopped by SIGTERM after step (\d+)/{STEPS}", log.read_text(), re.MULTILINE)
+    assert_same(trained(job, results.name, 2), on_one)
+    assert f"resuming at step {step}" in log.read_text()
+
+
+def signal_processes(shell, asked):
+    """SIGTERM to a job's whole group, or to the second of its two trainings, which the first one started."""
+    if asked == "all":
+        os.killpg(shell, signal.SIGTERM)
+        return
+    family = psutil.Process(shell).children(recursive=True)
+    trainings = [process for process in family if any(part.endswith("train.py") for part in process.cmdline())]
+    max(trainings, key=lambda process: len(process.parents())).terminate()
 
 
 def test_methods_whose_samples_influence_each_other_train_on_one_device():

@@ -18,6 +18,13 @@ def is_first_process() -> bool:
     return int(os.environ.get("LOCAL_RANK", 0)) == 0
 
 
+def any_process(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set in any process; all of them must ask."""
+    flags = torch.tensor(int(flag), device=device)
+    distributed.all_reduce(flags, distributed.ReduceOp.MAX)
+    return bool(flags)
+
+
 class SharedPass:
     """Stands in for a network whose samples do not influence each other.
 

@@ -91,8 +91,9 @@ def new_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.memmap
         OSError: there is no room for the array (a `DiskFull` within `atomic_path`).
     """
     array = np.lib.format.open_memmap(path, "w+", dtype, shape)
-    with open(path, "r+b") as stream:
-        os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    if hasattr(os, "posix_fallocate"):  # macOS has none: there a full disk ends the program when a page is written
+        with open(path, "r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
     return array
 
 

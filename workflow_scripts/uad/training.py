@@ -32,7 +32,7 @@ from uad.config.model import TrainSettings
 from uad.errors import InputError, Interrupted
 from uad.files import atomic_path
 from uad.methods import Method
-from uad.parallel import SharedPass, is_first_process
+from uad.parallel import SharedPass, any_process, is_first_process
 from uad.seeds import seed_for
 
 RECIPE_VERSION = 2
@@ -284,10 +284,26 @@ class _WholeCheckpoints(TorchCheckpointIO):
 
 
 class _StopWhenAsked(Callback):
-    """Writes `last` where SIGTERM ended training: Lightning finishes the step at hand, its validation included."""
+    """Writes `last` where SIGTERM ended training: Lightning finishes the step at hand, its validation included.
+
+    Several processes agree on that step.  Lightning's own handler would speak to the others at once, while they may be
+    in the middle of a step and wait for something else.
+    """
 
     def __init__(self, last: Path, every: int) -> None:
         self._last, self._every = last, every
+        self._asked = False
+
+    def setup(self, trainer: lightning.Trainer, module: Any, stage: str) -> None:
+        if trainer.world_size > 1:
+            trainer._signal_connector._sigterm_notifier_fn = self._note
+
+    def _note(self, *_: Any) -> None:
+        self._asked = True
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        if trainer.world_size > 1 and any_process(self._asked, trainer.strategy.root_device):
+            trainer._signal_connector.received_sigterm = True
 
     def on_exception(self, trainer: lightning.Trainer, module: Any, exception: BaseException) -> None:
         # a validation has written its own checkpoint
@@ -371,6 +387,8 @@ def train_arm(
                     weights_only=True,
                 )
             except SIGTERMException:  # a SystemExit with code 0: Snakemake would miss the model, not retry
+                if not is_first_process():
+                    raise  # with another code Lightning would kill the first process
                 raise Interrupted(
                     f"stopped by SIGTERM after step {trainer.global_step}/{settings.max_steps}; {last} is written, "
                     "the next start continues from it"

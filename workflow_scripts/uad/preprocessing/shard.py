@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from uad.errors import DiskFull, InputError
+from uad.errors import DiskFull, InputError, says_disk_full
 from uad.files import atomic_path, sha256_of
 from uad.preprocessing.scan import Scan
 
@@ -150,11 +150,11 @@ def process_scan(step: Step, scan: Scan) -> tuple[Row, bool]:
         with atomic_path(note) as temporary:
             temporary.write_text(json.dumps({"recipe": recipe, "row": row, "files": hashes}, indent=1) + "\n")
         return _with_paths(row, step.folder), False
-    except DiskFull:  # no fault of the scan, and the next one would fail as well
-        raise
     except InputError as error:
         message = str(error)
     except Exception as error:  # one bad scan must not stop its shard
+        if isinstance(error, DiskFull) or says_disk_full(error):
+            raise  # no fault of the scan, and the next one would fail as well
         message = f"{type(error).__name__}: {str(error).strip()}"
     return _failed(scan, message, time.perf_counter() - start), False
 

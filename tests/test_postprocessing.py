@@ -61,6 +61,12 @@ def test_median_equals_scipy_for_boxes_at_the_border(corner):
     assert np.array_equal(median_filter(volume, 5), expected)
 
 
+@pytest.mark.parametrize("layout", ["F", "C"])
+def test_median_of_other_layouts_and_types(residual, layout):
+    volume = np.array(residual * _ellipsoid(), np.float64, order=layout)
+    assert np.array_equal(median_filter(volume, 7), ndimage.median_filter(volume, 7))
+
+
 def test_median_of_nothing_is_nothing():
     assert not median_filter(np.zeros(SHAPE, np.float32), 5).any()
 

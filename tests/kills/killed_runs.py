@@ -1,7 +1,7 @@
 """`kill -9` in every stage of a run, then the same command again: `make test-kills`.
 
-Twelve rounds with a fixed seed.  Each strikes a moment after a job of the next stage has started: the driver alone, whose
-jobs go on as orphans beside those of the next driver; the driver with all its jobs; or a single job.
+Twelve rounds with a fixed seed.  Each strikes a moment after a job of the next stage has started: the driver alone,
+whose jobs go on as orphans beside those of the next driver; the driver with all its jobs; or a single job.
 """
 
 import contextlib

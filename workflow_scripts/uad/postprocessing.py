@@ -9,7 +9,7 @@ from scipy import ndimage
 
 STEPS = ("erode", "median")
 _NEIGHBOUR_RANK = {6: 1, 18: 2, 26: 3}
-_WINDOWS_AT_ONCE = 65_536  # 125 float32 each: about 33 MB for a 5x5x5 median
+_WINDOWS_AT_ONCE = 2_048  # 125 float32 each: 1 MB for a 5x5x5 median, which stays in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -107,22 +107,37 @@ def median_filter(volume: np.ndarray, size: int) -> np.ndarray:
         for along, length in zip(inside, volume.shape, strict=True)
     )
     padded = np.pad(volume[box], radius, mode="symmetric")  # what SciPy calls "reflect"
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (size,) * 3)
+    windows = _windows_in_runs(padded, size)
     middle = size**3 // 2
     places = np.argwhere(_count_in_windows(padded > 0, size) > middle)
     medians = np.zeros(windows.shape[:3], dtype=volume.dtype)
     for start in range(0, len(places), _WINDOWS_AT_ONCE):
         at = tuple(places[start : start + _WINDOWS_AT_ONCE].T)
-        medians[at] = np.partition(windows[at].reshape(-1, size**3), middle, axis=1)[:, middle]
+        values = windows[at].view(volume.dtype).reshape(-1, size**3)
+        values.partition(middle, axis=1)
+        medians[at] = values[:, middle]
     result[box] = medians
     return result
 
 
+def _windows_in_runs(volume: np.ndarray, size: int) -> np.ndarray:
+    """Every size^3 window as size x size runs along X: [Z, Y, X, size, size].
+
+    A run is one item of several values: copying windows takes two thirds of the time that single values take.
+    """
+    volume = np.ascontiguousarray(volume)
+    run = np.dtype((np.void, size * volume.itemsize))
+    shape = (*(length - size + 1 for length in volume.shape), size, size)
+    return np.ndarray(shape, run, volume, strides=(*volume.strides, *volume.strides[:2]))
+
+
 def _count_in_windows(flags: np.ndarray, size: int) -> np.ndarray:
     """How many voxels of every size^3 window are set; smaller than `flags` by size - 1 along each axis."""
-    counts = flags.astype(np.int32)
+    counts = flags.astype(np.min_scalar_type(size**flags.ndim))  # the smallest type that holds a full window
     for axis in range(flags.ndim):
-        counts = np.lib.stride_tricks.sliding_window_view(counts, size, axis=axis).sum(axis=-1)
+        along = np.moveaxis(counts, axis, 0)
+        places = len(along) - size + 1
+        counts = np.moveaxis(sum(along[start : start + places] for start in range(size)), 0, axis)
     return counts
 
 

@@ -80,9 +80,21 @@ def _shuffles(scores: np.ndarray, first: int, rounds: int, rng: np.random.Genera
         step = max(_DRAWS_AT_ONCE // len(scores), 1)
         for start in range(0, rounds, step):
             size = min(step, rounds - start)
-            shuffled = rng.permuted(np.broadcast_to(scores, (size, len(scores))), axis=1)
-            sums[start : start + size] = shuffled[:, :first].sum(axis=1)
+            sums[start : start + size] = _sums_of_drawn(scores, first, size, rng)
     return sums / first - (scores.sum() - sums) / rest
+
+
+def _sums_of_drawn(scores: np.ndarray, first: int, rounds: int, rng: np.random.Generator) -> np.ndarray:
+    """Sum of `first` scores drawn without replacement, [rounds]: the shuffle of Fisher and Yates in all rounds at once,
+    which ends when enough are drawn.
+    """
+    count = len(scores)
+    decks, begins, sums = np.tile(scores, rounds), np.arange(rounds) * count, np.zeros(rounds)  # one deck after another
+    for place in range(first):
+        picks = begins + rng.integers(place, count, rounds)
+        sums += decks[picks]
+        decks[picks] = decks[place::count]
+    return sums
 
 
 def _count_extreme(null: np.ndarray, observed: float, alternative: Alternative) -> int:

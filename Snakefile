@@ -12,8 +12,16 @@ configfile: "config.yaml"
 
 
 include: "rules/common.smk"
-include: "rules/acquire.smk"
-include: "rules/preprocess.smk"
+include: "rules/fetch.smk"
+
+
+# where the data are another run's, no rule can write them
+if not CONFIG.data_of:
+
+    include: "rules/acquire.smk"
+    include: "rules/preprocess.smk"
+
+
 include: "rules/train.smk"
 include: "rules/reconstruct.smk"
 include: "rules/score.smk"

@@ -6,15 +6,18 @@ in a brain-shaped mask: zeros would flatter every shortcut.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import opensimplex
 import torch
 import torchio
+from brain_extraction import SCANS, THEIR_SCANS, Shard
 from mlxtend.evaluate import permutation_test as mlxtend_test
 from scipy import ndimage
 from skimage.measure import label, regionprops
@@ -40,6 +43,8 @@ class Row:
         target: how many times faster than `against` ours should be; NaN: the comparison sets none.
         ours, theirs: the same work; both return what `check` compares.
         check: raises AssertionError where the results differ by more than `bound` says.
+        part: share of the work that `theirs` does; its time is divided by it.
+        rounds: at most so many are measured; with one, the comparison of the results is measured too.
     """
 
     work: str
@@ -49,6 +54,8 @@ class Row:
     ours: Callable[[], Any]
     theirs: Callable[[], Any]
     check: Callable[[Any, Any], None]
+    part: float = 1.0
+    rounds: int = 5
 
 
 @cache
@@ -243,6 +250,20 @@ def training_row() -> Row:
     )  # fmt: skip
 
 
+def extraction_row() -> Row:
+    shard = Shard(Path(tempfile.mkdtemp()))
+
+    def check(ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:
+        for own, their in zip(ours[:THEIR_SCANS], theirs, strict=True):
+            assert own.any()
+            equal(own, their)
+
+    return Row(
+        f"brain extraction of {SCANS} scans (theirs: {THEIR_SCANS}, scaled; one round)", "one `hd-bet` per scan", 5,
+        "equal masks", shard.ours, shard.theirs, check, part=THEIR_SCANS / SCANS, rounds=1,
+    )  # fmt: skip
+
+
 ROWS = {
     "median": median_row,
     "scoring": scoring_row,
@@ -251,4 +272,5 @@ ROWS = {
     "permutation": permutation_row,
     "noise": noise_row,
     "training": training_row,
+    "extraction": extraction_row,
 }

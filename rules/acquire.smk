@@ -1,84 +1,4 @@
-# Raw data: generated phantoms, what the data sets' servers give, or what the user has placed.  Weights and the authors'
-# split files come the same way.  Downloads are local rules: they run where Snakemake runs, not on a compute node.
-import sys
-
-from uad.acquisition.needs import write_sources
-
-try:
-    SOURCES_FILE = write_sources(CONFIG, RESULTS, raw_folder)
-except InputError as error:
-    raise WorkflowError(str(error)) from None
-
-
-rule plan:
-    log:
-        f"{RESULTS}/logs/plan.log",
-    localrule: True
-    conda:
-        "../envs/preprocess.yaml"
-    params:
-        sources=SOURCES_FILE,
-        settings=lambda wc: settings_file("plan", CONFIG.run, config=config),
-        snakemake=f"{sys.executable} -m snakemake",
-        results=lambda wc: RESULTS,
-    shell:
-        "(python workflow_scripts/plan.py --sources {params.sources} &&"
-        " python workflow_scripts/estimate.py --settings {params.settings} --results {params.results}"
-        " --snakemake '{params.snakemake}') 2>&1 | tee {log}"
-
-
-# What follows belongs to all runs of a data folder: the run's own settings are found beside its log, not through params,
-# which would have another run fetch everything again.
-
-
-rule hd_bet:
-    output:
-        expand(
-            f"{hd_bet_folder(CONFIG)}/{{name}}", name=read_sources()["hd-bet"].members
-        ),
-    log:
-        f"{RESULTS}/logs/hd_bet.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/hd_bet.tsv"
-    localrule: True
-    conda:
-        "../envs/preprocess.yaml"
-    shell:
-        "python workflow_scripts/fetch.py --item hd-bet --files {output}"
-        " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"
-
-
-rule medicalnet:
-    output:
-        medicalnet_file(CONFIG),
-    log:
-        f"{RESULTS}/logs/medicalnet.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/medicalnet.tsv"
-    localrule: True
-    conda:
-        "../envs/preprocess.yaml"
-    shell:
-        "python workflow_scripts/fetch.py --item medicalnet --files {output}"
-        " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"
-
-
-rule authors_splits:
-    output:
-        expand(
-            f"{CONFIG.splits.authors_csv}/{{name}}",
-            name=[file.name for file in read_sources()["authors-splits"].files],
-        ),
-    log:
-        f"{RESULTS}/logs/authors_splits.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/authors_splits.tsv"
-    localrule: True
-    conda:
-        "../envs/preprocess.yaml"
-    shell:
-        "python workflow_scripts/fetch.py --item authors-splits --files {output}"
-        " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"
+# Raw data: generated phantoms, what the data sets' servers give, or what the user has placed; then cohort tables and splits.
 
 
 rule phantom:
@@ -154,7 +74,7 @@ rule ingest:
         runtime=growing(240),
     params:
         settings=lambda wc: settings_file(
-            "ingest", wc.cohort, cohort=cohort_settings(wc.cohort)
+            "ingest", wc.cohort, **ingest_settings(CONFIG, wc.cohort)
         ),
         folder=lambda wc: raw_folder(wc.cohort),
         unpacked=lambda wc: unpacked_folder(wc.cohort),
@@ -183,13 +103,7 @@ rule splits:
         runtime=growing(10),
     params:
         settings=lambda wc: settings_file(
-            "splits",
-            wc.cohort,
-            name=wc.cohort,
-            cohort=cohort_settings(wc.cohort),
-            splits=section("splits"),
-            folds=CONFIG.folds,
-            seed=CONFIG.seed,
+            "splits", wc.cohort, **split_settings(CONFIG, wc.cohort)
         ),
     shell:
         "python workflow_scripts/split.py --settings {params.settings} --cohort {input.cohort}"

@@ -25,18 +25,30 @@ from uad.config import (
     pretraining_settings,
     resolve,
 )
+from uad.config.data_stages import (
+    ingest_settings,
+    pack_settings,
+    register_settings,
+    skull_strip_settings,
+    split_settings,
+)
 from uad.errors import InputError
 from uad.files import exclusive
 from uad.preprocessing.templates import placed_sri24
 from uad.recipe import module_version, write_settings
+from uad.shared_data import refuse_links, share_data
 
 try:
     BASE = yaml.safe_load((Path(workflow.basedir) / "config.yaml").read_text())
     CONFIG = resolve(in_order_of(config, BASE))
+    RESULTS = f"results/{CONFIG.run}"
+    if CONFIG.data_of:
+        share_data(CONFIG, Path(RESULTS))
+    else:
+        refuse_links(Path(RESULTS))
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
-RESULTS = f"results/{CONFIG.run}"
 COHORTS = CONFIG.cohorts
 PHANTOMS = [name for name, cohort in COHORTS.items() if cohort.source == "phantom"]
 ARCHIVES = [name for name, cohort in COHORTS.items() if cohort.source == "archive"]
@@ -62,16 +74,8 @@ def section(name):
     return getattr(CONFIG, name).model_dump(mode="json")
 
 
-def only(settings, *keys):
-    return {key: settings[key] for key in keys}
-
-
 def without(settings, *keys):
     return {key: value for key, value in settings.items() if key not in keys}
-
-
-def cohort_settings(cohort):
-    return COHORTS[cohort].model_dump(mode="json")
 
 
 def growing(amount):
@@ -100,14 +104,6 @@ def atlas_file():
     )
 
 
-def hd_bet_settings():
-    """Settings of the brain extraction with the folder in place of `download`."""
-    settings = section("preprocess")["hd_bet"]
-    if settings["parameters"] == "download":
-        settings["parameters"] = hd_bet_folder(CONFIG)
-    return settings
-
-
 def hd_bet_files(wildcards):
     """What brain extraction waits for, where its parameters are to be fetched."""
     if not fetches_hd_bet(CONFIG, wildcards.cohort):
@@ -115,11 +111,6 @@ def hd_bet_files(wildcards):
     return [
         f"{hd_bet_folder(CONFIG)}/{name}" for name in read_sources()["hd-bet"].members
     ]
-
-
-def shards(cohort):
-    scans = COHORTS[cohort].subjects * len(COHORTS[cohort].modalities)
-    return range(-(-scans // CONFIG.execution.shard_size))
 
 
 def cohorts_with(modality):
@@ -405,7 +396,9 @@ def start_banner():
 
 
 def missing_data():
-    """What is not there yet, for the start banner; empty when all is."""
+    """What is not there yet, for the start banner; empty when all is, or when another run has used it."""
+    if CONFIG.data_of:
+        return f"  data     of run '{CONFIG.data_of}', which are only read\n"
     needs, settings, _ = read_needs(SOURCES_FILE)
     lines = missing_lines(needs, settings)
     if not lines:

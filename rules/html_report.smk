@@ -18,7 +18,7 @@ rule html_report:
         shards=[
             f"{RESULTS}/preprocessed/{cohort}/shard-{shard}.tsv"
             for cohort in COHORTS
-            for shard in shards(cohort)
+            for shard in CONFIG.shards(cohort)
         ],
         tables=rules.tables.output,
         figures=rules.figures.output.png,

@@ -1,21 +1,6 @@
 # Preprocessing per shard of a cohort (paper_spec 2 and 3): skull strip, register, bias field, crop; then pack.
 
 
-rule sri24:
-    output:
-        f"{CONFIG.data_dir}/sri24/spgr.nii",
-    log:
-        f"{RESULTS}/logs/sri24.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/sri24.tsv"
-    localrule: True
-    conda:
-        "../envs/preprocess.yaml"
-    shell:
-        "python workflow_scripts/fetch.py --item sri24 --files {output}"
-        " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"
-
-
 rule skull_strip:
     input:
         cohort=f"{RESULTS}/cohorts/{{cohort}}.tsv",
@@ -36,20 +21,9 @@ rule skull_strip:
         runtime=growing(120),
     params:
         settings=lambda wc: settings_file(
-            "skull_strip",
-            wc.cohort,
-            cohort=cohort_settings(wc.cohort),
-            preprocess={
-                **only(
-                    section("preprocess"),
-                    "spacing_mm",
-                    "stripped_mask",
-                    "max_failures",
-                ),
-                "hd_bet": hd_bet_settings(),
-            },
+            "skull_strip", wc.cohort, **skull_strip_settings(CONFIG, wc.cohort)
         ),
-        shards=lambda wc: len(shards(wc.cohort)),
+        shards=lambda wc: len(CONFIG.shards(wc.cohort)),
     shell:
         "python workflow_scripts/skull_strip.py --settings {params.settings} --cohort {input.cohort}"
         " --shard {wildcards.shard} --shards {params.shards} --threads {threads} --table {output.table}"
@@ -76,12 +50,7 @@ rule register:
         runtime=growing(120),
     params:
         settings=lambda wc: settings_file(
-            "register",
-            wc.cohort,
-            cohort=cohort_settings(wc.cohort),
-            preprocess=without(section("preprocess"), "hd_bet", "stripped_mask"),
-            data_dir=CONFIG.data_dir,
-            seed=CONFIG.seed,
+            "register", wc.cohort, **register_settings(CONFIG, wc.cohort)
         ),
     shell:
         "python workflow_scripts/register.py --settings {params.settings} --stripped {input.stripped}"
@@ -92,7 +61,7 @@ rule flag_outliers:
     input:
         shards=lambda wc: expand(
             f"{RESULTS}/preprocessed/{wc.cohort}/shard-{{shard}}.tsv",
-            shard=shards(wc.cohort),
+            shard=CONFIG.shards(wc.cohort),
         ),
     output:
         table=f"{RESULTS}/preprocessed/{{cohort}}/quality.tsv",
@@ -121,7 +90,7 @@ rule pack:
     input:
         shards=lambda wc: expand(
             f"{RESULTS}/preprocessed/{wc.cohort}/shard-{{shard}}.tsv",
-            shard=shards(wc.cohort),
+            shard=CONFIG.shards(wc.cohort),
         ),
         cohort=f"{RESULTS}/cohorts/{{cohort}}.tsv",
     output:
@@ -146,10 +115,7 @@ rule pack:
         settings=lambda wc: settings_file(
             "pack",
             f"{wc.cohort}-{wc.modality}",
-            cohort=cohort_settings(wc.cohort),
-            modality=wc.modality,
-            pack=section("pack"),
-            spacing_mm=CONFIG.preprocess.spacing_mm,
+            **pack_settings(CONFIG, wc.cohort, wc.modality),
         ),
         store=lambda wc: f"{RESULTS}/store/{wc.cohort}_{wc.modality}",
     shell:

@@ -10,7 +10,7 @@ from rows import ROWS
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("median", 2), ("scoring", 2.5), ("augmentation", 10), ("permutation", 20)]
+    ("name", "least"), [("median", 2.5), ("scoring", 3), ("augmentation", 10), ("permutation", 30)]
 )
 def test_ours_is_that_many_times_faster_and_equal(name, least):
     assert measure(ROWS[name](), rounds=3)["ratio"] >= least
@@ -21,3 +21,4 @@ def test_the_table_says_what_was_missed():
            "target": 2, "bound": "equal"}  # fmt: skip
     assert "| **1.5** (1.4 to 1.6) | 2, missed | equal |" in markdown(pd.DataFrame([row]))
     assert "missed" not in markdown(pd.DataFrame([{**row, "ratio": 2.0}]))
+    assert "| none | equal |" in markdown(pd.DataFrame([{**row, "target": float("nan")}]))

@@ -65,15 +65,18 @@ def write_settings(folder: str | Path, stage: str, name: str, content: dict[str,
         name: which job of the stage, e.g. `cddpm-t2`.
         content: plain types only.
     """
-    versions = {module: module_version(module) for module in STAGES[stage]}
-    record = {"stage": stage, "versions": versions, **content}
-    text = json.dumps(record, indent=1, sort_keys=True) + "\n"
+    text = json.dumps(settings_record(stage, content), indent=1, sort_keys=True) + "\n"
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
     path = Path(folder) / f"{stage}-{name}-{digest}.json"
     if not path.exists():
         with atomic_path(path) as temporary:
             temporary.write_text(text)
     return str(path)
+
+
+def settings_record(stage: str, content: dict[str, Any]) -> dict[str, Any]:
+    """What a stage's settings file holds: its content, the stage and the versions of its modules."""
+    return {"stage": stage, "versions": {module: module_version(module) for module in STAGES[stage]}, **content}
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:

@@ -329,6 +329,9 @@ class Config(Section):
     seed: int = 3141
     folds: int = Field(5, gt=0)
     data_dir: str = "data"
+    data_of: Name | None = Field(
+        None, description="Another run whose cohorts, splits and store this one reads; it makes none of its own."
+    )
     train_cohort: Name = "ixi"
     cohorts: dict[Name, CohortSettings] = Field(min_length=1)
     phantom: PhantomSettings = PhantomSettings()
@@ -349,6 +352,17 @@ class Config(Section):
     tables: TableSettings = TableSettings()
     report: ReportSettings = ReportSettings()
     execution: ExecutionSettings = ExecutionSettings()
+
+    def shards(self, cohort: str) -> range:
+        """Numbers of a cohort's preprocessing shards."""
+        scans = self.cohorts[cohort].subjects * len(self.cohorts[cohort].modalities)
+        return range(-(-scans // self.execution.shard_size))
+
+    @model_validator(mode="after")
+    def _data_are_of_another_run(self) -> Config:
+        if self.data_of == self.run:
+            raise ValueError(f"`data_of` is `{self.run}`, this run itself; name another run, or leave it out")
+        return self
 
     @model_validator(mode="after")
     def _training_cohort_exists(self) -> Config:

@@ -1,0 +1,96 @@
+# What all runs of a data folder share: weights, the atlas, the authors' split files; and the plan, which says what is there.
+# Downloads are local rules: they run where Snakemake runs, not on a compute node.
+import sys
+
+from uad.acquisition.needs import write_sources
+
+try:
+    SOURCES_FILE = write_sources(CONFIG, RESULTS, raw_folder)
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
+
+rule plan:
+    log:
+        f"{RESULTS}/logs/plan.log",
+    localrule: True
+    conda:
+        "../envs/preprocess.yaml"
+    params:
+        sources=SOURCES_FILE,
+        settings=lambda wc: settings_file("plan", CONFIG.run, config=config),
+        snakemake=f"{sys.executable} -m snakemake",
+        results=lambda wc: RESULTS,
+    shell:
+        "(python workflow_scripts/plan.py --sources {params.sources} &&"
+        " python workflow_scripts/estimate.py --settings {params.settings} --results {params.results}"
+        " --snakemake '{params.snakemake}') 2>&1 | tee {log}"
+
+
+# What follows belongs to all runs of a data folder: the run's own settings are found beside its log, not through params,
+# which would have another run fetch everything again.
+
+
+rule hd_bet:
+    output:
+        expand(
+            f"{hd_bet_folder(CONFIG)}/{{name}}", name=read_sources()["hd-bet"].members
+        ),
+    log:
+        f"{RESULTS}/logs/hd_bet.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/hd_bet.tsv"
+    localrule: True
+    conda:
+        "../envs/preprocess.yaml"
+    shell:
+        "python workflow_scripts/fetch.py --item hd-bet --files {output}"
+        " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"
+
+
+rule medicalnet:
+    output:
+        medicalnet_file(CONFIG),
+    log:
+        f"{RESULTS}/logs/medicalnet.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/medicalnet.tsv"
+    localrule: True
+    conda:
+        "../envs/preprocess.yaml"
+    shell:
+        "python workflow_scripts/fetch.py --item medicalnet --files {output}"
+        " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"
+
+
+rule authors_splits:
+    output:
+        expand(
+            f"{CONFIG.splits.authors_csv}/{{name}}",
+            name=[file.name for file in read_sources()["authors-splits"].files],
+        ),
+    log:
+        f"{RESULTS}/logs/authors_splits.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/authors_splits.tsv"
+    localrule: True
+    conda:
+        "../envs/preprocess.yaml"
+    shell:
+        "python workflow_scripts/fetch.py --item authors-splits --files {output}"
+        " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"
+
+
+rule sri24:
+    output:
+        f"{CONFIG.data_dir}/sri24/spgr.nii",
+    log:
+        f"{RESULTS}/logs/sri24.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/sri24.tsv"
+    localrule: True
+    conda:
+        "../envs/preprocess.yaml"
+    shell:
+        "python workflow_scripts/fetch.py --item sri24 --files {output}"
+        " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"

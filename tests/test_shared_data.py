@@ -1,0 +1,151 @@
+"""A run that takes the data of another (`data_of`): it reads them, never makes them, and only if they are the same."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from uad.config import resolve
+from uad.config.data_stages import (
+    ingest_settings,
+    pack_settings,
+    register_settings,
+    skull_strip_settings,
+    split_settings,
+)
+from uad.config.load import merge
+from uad.errors import InputError
+from uad.recipe import settings_record
+from uad.shared_data import FOLDERS, refuse_links, share_data
+
+ROOT = Path(__file__).parents[1]
+FULL, DEMO = (yaml.safe_load((ROOT / name).read_text()) for name in ("config.yaml", "demo/config.yaml"))
+
+
+def config_of(run, **changes):
+    """The demo's configuration for a run of that name."""
+    return resolve(merge(merge(FULL, DEMO), {"run": run, **changes}))
+
+
+def note(path, stage, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"settings": settings_record(stage, content), "seconds": 1}))
+
+
+def make_data(config, results):
+    """Empty files under every name that ingest to pack write, each with the record of its settings."""
+    for cohort, settings in config.cohorts.items():
+        note(results / f"cohorts/{cohort}.json", "ingest", ingest_settings(config, cohort))
+        note(results / f"splits/{cohort}.json", "splits", split_settings(config, cohort))
+        tables = [f"cohorts/{cohort}.tsv", f"splits/{cohort}.tsv", f"preprocessed/{cohort}/quality.tsv"]
+        for shard in config.shards(cohort):
+            strip, register = skull_strip_settings(config, cohort), register_settings(config, cohort)
+            note(results / f"skull_stripped/{cohort}/shard-{shard}.json", "skull_strip", strip)
+            note(results / f"preprocessed/{cohort}/shard-{shard}.json", "register", register)
+            tables += [f"{folder}/{cohort}/shard-{shard}.tsv" for folder in ("skull_stripped", "preprocessed")]
+        for modality in settings.modalities:
+            stem = f"store/{cohort}_{modality}"
+            note(results / f"{stem}.json", "pack", pack_settings(config, cohort, modality))
+            tables += [f"{stem}{end}" for end in (".images.npy", ".masks.npy", ".labels.npy", ".tsv")]
+        for table in tables:
+            (results / table).touch()
+
+
+@pytest.fixture
+def results(tmp_path):
+    folder = tmp_path / "results"
+    make_data(config_of("a"), folder / "a")
+    return folder
+
+
+def test_the_folders_are_links_and_stay_so(results):
+    config = config_of("b", data_of="a")
+    for _ in range(2):  # every start of Snakemake asks again
+        share_data(config, results / "b")
+    assert sorted(path.name for path in (results / "b").iterdir()) == sorted(FOLDERS)
+    for name in FOLDERS:
+        assert (results / "b" / name).samefile(results / "a" / name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pack": {"percentiles": [2.0, 98.0]}}, r"store/\w+\.json: made with pack\.percentiles \[1\.0, 99\.0\]"),
+        ({"seed": 5}, r"splits/ixi\.json: made with seed 3141, this run has 5"),
+        ({"preprocess": {"n4": {"levels": 3}}}, r"preprocessed/.*: made with preprocess\.n4\.levels 2, this run has 3"),
+        ({"cohorts": {"wmh": {"exclude_label": 3}}}, r"cohorts/wmh\.json: made with cohort\.exclude_label"),
+        ({"execution": {"shard_size": 3}}, r"give both runs the same execution\.shard_size"),
+    ],
+)
+def test_data_that_this_run_would_make_differently_are_refused(results, change, message):
+    with pytest.raises(InputError, match=message):
+        share_data(config_of("b", data_of="a", **change), results / "b")
+    assert not (results / "b").exists()
+
+
+def test_what_changes_no_data_may_differ(results):
+    share_data(config_of("b", data_of="a", train={"max_steps": 7}, threshold={"search": "greedy"}), results / "b")
+
+
+def test_data_of_an_older_version_of_a_stage_are_refused(results):
+    record = results / "a/store/ixi_t2.json"
+    content = json.loads(record.read_text())
+    content["settings"]["versions"]["packing.py"] = 0
+    record.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"made with versions\.packing\.py 0, this run has \d"):
+        share_data(config_of("b", data_of="a"), results / "b")
+
+
+def test_unfinished_data_are_refused(results):
+    (results / "a/store/ixi_t2.json").unlink()
+    with pytest.raises(InputError, match=r"ixi_t2\.json does not exist; let run 'a' make its data first"):
+        share_data(config_of("b", data_of="a"), results / "b")
+    with pytest.raises(InputError, match=r"results/c/.* does not exist; let run 'c'"):
+        share_data(config_of("b", data_of="c"), results / "b")
+
+
+def test_data_of_its_own_are_not_hidden(results):
+    shutil.copytree(results / "a", results / "b")
+    with pytest.raises(InputError, match="is there already and holds this run's own data"):
+        share_data(config_of("b", data_of="a"), results / "b")
+
+
+def test_links_left_behind_are_refused(results):
+    share_data(config_of("b", data_of="a"), results / "b")
+    with pytest.raises(InputError, match="is a link to the data of run 'a', which this run would change"):
+        refuse_links(results / "b")
+    refuse_links(results / "a")
+
+
+def test_a_run_is_not_its_own_source():
+    with pytest.raises(InputError, match=r"data_of.*this run itself"):
+        config_of("b", data_of="b")
+
+
+def test_the_run_plans_no_job_that_makes_data_and_one_without_the_key_all(results):
+    folder = results.parent
+    for name in ("Snakefile", "rules", "workflow_scripts", "envs", "demo", "config.yaml"):
+        (folder / name).symlink_to(ROOT / name)
+    before = {path: path.stat().st_mtime_ns for path in (results / "a").rglob("*")}
+    said = dry_run(folder, "run=b", "data_of=a")
+    made = {"phantom", "acquire", "ingest", "splits", "skull_strip", "register", "flag_outliers", "pack"}
+    assert not made & set(said) and {"train", "score", "html_report"} <= set(said)
+    assert made - {"acquire"} <= set(dry_run(folder, "run=d"))
+    assert {path: path.stat().st_mtime_ns for path in (results / "a").rglob("*")} == before
+
+
+def dry_run(folder, *config):
+    """Rules with jobs in the plan."""
+    command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--quiet", "rules"]
+    run = subprocess.run(
+        [*command, "--configfile", "demo/config.yaml", "--config", *config], cwd=folder, capture_output=True, text=True,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    lines = (run.stdout + run.stderr).split("Job stats:")[1].splitlines()
+    return [line.split()[0] for line in lines if len(line.split()) == 2 and line.split()[1].isdigit()]

@@ -1,0 +1,47 @@
+"""What the stages from ingest to the store read of the configuration, the content of their settings files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from uad.acquisition.needs import hd_bet_folder
+from uad.config.model import Config
+
+
+def ingest_settings(config: Config, cohort: str) -> dict[str, Any]:
+    """Settings of rule `ingest` for one cohort."""
+    return {"cohort": config.cohorts[cohort].model_dump(mode="json")}
+
+
+def split_settings(config: Config, cohort: str) -> dict[str, Any]:
+    """Settings of rule `splits` for one cohort."""
+    return {
+        "name": cohort, "cohort": config.cohorts[cohort].model_dump(mode="json"),
+        "splits": config.splits.model_dump(mode="json"), "folds": config.folds, "seed": config.seed,
+    }  # fmt: skip
+
+
+def skull_strip_settings(config: Config, cohort: str) -> dict[str, Any]:
+    """Settings of rule `skull_strip` for one cohort, with a folder where the parameters are to be fetched."""
+    preprocess = config.preprocess.model_dump(mode="json")
+    kept = {key: preprocess[key] for key in ("spacing_mm", "stripped_mask", "max_failures", "hd_bet")}
+    if kept["hd_bet"]["parameters"] == "download":
+        kept["hd_bet"]["parameters"] = hd_bet_folder(config)
+    return {"cohort": config.cohorts[cohort].model_dump(mode="json"), "preprocess": kept}
+
+
+def register_settings(config: Config, cohort: str) -> dict[str, Any]:
+    """Settings of rule `register` for one cohort."""
+    return {
+        "cohort": config.cohorts[cohort].model_dump(mode="json"),
+        "preprocess": config.preprocess.model_dump(mode="json", exclude={"hd_bet", "stripped_mask"}),
+        "data_dir": config.data_dir, "seed": config.seed,
+    }  # fmt: skip
+
+
+def pack_settings(config: Config, cohort: str, modality: str) -> dict[str, Any]:
+    """Settings of rule `pack` for one cohort and modality."""
+    return {
+        "cohort": config.cohorts[cohort].model_dump(mode="json"), "modality": modality,
+        "pack": config.pack.model_dump(mode="json"), "spacing_mm": config.preprocess.spacing_mm,
+    }  # fmt: skip

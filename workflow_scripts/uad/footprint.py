@@ -34,13 +34,20 @@ def disk_bytes(config: Config) -> dict[str, float]:
         InputError: an arm's parameters are refused.
     """
     return {
+        **({} if config.data_of else _data(config)),
+        "models": _models(config),
+        "reconstructions": _reconstructions(config),
+        "report": _PAGE + _viewer(config),
+    }
+
+
+def _data(config: Config) -> dict[str, float]:
+    """What every arm starts from; a run with `data_of` has links to another's."""
+    return {
         "raw and unpacked": sum(_raw(config, cohort) for cohort in config.cohorts.values()),
         "skull_stripped": sum(_skull_stripped(config, cohort) for cohort in config.cohorts.values()),
         "preprocessed": _voxels(config, _BRAIN_BOX_MM3) * _BRAIN_BOX * sum(map(_scans, config.cohorts.values())),
         "store": _store(config),
-        "models": _models(config),
-        "reconstructions": _reconstructions(config),
-        "report": _PAGE + _viewer(config),
     }
 
 

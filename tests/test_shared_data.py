@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from uad.shared_data import FOLDERS, refuse_links, share_data
 
 ROOT = Path(__file__).parents[1]
 FULL, DEMO = (yaml.safe_load((ROOT / name).read_text()) for name in ("config.yaml", "demo/config.yaml"))
+MADE = {"phantom", "acquire", "ingest", "splits", "skull_strip", "register", "flag_outliers", "pack"}
 
 
 def config_of(run, **changes):
@@ -127,21 +129,40 @@ def test_a_run_is_not_its_own_source():
         config_of("b", data_of="b")
 
 
-def test_the_run_plans_no_job_that_makes_data_and_one_without_the_key_all(results):
-    folder = results.parent
+@pytest.fixture
+def checkout(results):
+    """The workflow beside these results."""
     for name in ("Snakefile", "rules", "workflow_scripts", "envs", "demo", "config.yaml"):
-        (folder / name).symlink_to(ROOT / name)
-    before = {path: path.stat().st_mtime_ns for path in (results / "a").rglob("*")}
-    said = dry_run(folder, "run=b", "data_of=a")
-    made = {"phantom", "acquire", "ingest", "splits", "skull_strip", "register", "flag_outliers", "pack"}
-    assert not made & set(said) and {"train", "score", "html_report"} <= set(said)
-    assert made - {"acquire"} <= set(dry_run(folder, "run=d"))
-    assert {path: path.stat().st_mtime_ns for path in (results / "a").rglob("*")} == before
+        (results.parent / name).symlink_to(ROOT / name)
+    return results.parent
 
 
-def dry_run(folder, *config):
+def test_the_run_plans_no_job_that_makes_data_and_one_without_the_key_all(checkout):
+    before = state(checkout / "results/a")
+    documented = re.search(r"snakemake --config (run=b data_of=a) -n", (ROOT / "docs/cluster.md").read_text())
+    said = dry_run(checkout, *documented[1].split())
+    assert not MADE & set(said) and {"train", "score", "html_report"} <= set(said)
+    assert not MADE & set(dry_run(checkout, "run=b", "data_of=a", options=["--forceall"]))
+    assert MADE - {"acquire"} <= set(dry_run(checkout, "run=d"))
+    assert state(checkout / "results/a") == before
+
+
+@pytest.mark.parametrize("target", ["plan", "parity", "html_report"])
+def test_other_targets_work_on_the_data_of_another_run(checkout, target):
+    before = state(checkout / "results/a")
+    said = dry_run(checkout, "run=b", "data_of=a", options=[target])
+    assert target in said and not MADE & set(said)
+    assert state(checkout / "results/a") == before
+
+
+def state(folder):
+    """Time and content of every file."""
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+
+
+def dry_run(folder, *config, options=()):
     """Rules with jobs in the plan."""
-    command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--quiet", "rules"]
+    command = [sys.executable, "-m", "snakemake", *options, "-n", "--cores", "1", "--quiet", "rules"]
     run = subprocess.run(
         [*command, "--configfile", "demo/config.yaml", "--config", *config], cwd=folder, capture_output=True, text=True,
         env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -119,18 +118,6 @@ def test_every_job_goes_to_the_queue_once_but_for_the_local_ones(submitted):
         text = asked(options)
         assert ("--gpus=1" in text) == ("-p gpu" in text) == (rule in GPU_RULES), rule
         assert ("--signal" in text) == (rule in TRAINING), rule
-
-
-def test_a_second_run_on_linked_files_preprocesses_nothing(copy, submitted):
-    text = (ROOT / "docs/cluster.md").read_text()
-    (folders,) = re.findall(r"cp -al results/a/\{([\w,]+)\} results/b/", text)
-    for name in folders.split(","):
-        shutil.copytree(copy / "results/slurm-test" / name, copy / "results/b" / name, copy_function=os.link)
-    plan = snakemake(copy, "-n", "--config", "run=b")
-    assert plan.returncode == 0, plan.stdout + plan.stderr
-    made = {job.split(":")[0] for job in jobs_of(plan.stdout)}
-    assert "train" in made and "tables" in made
-    assert not made & {"phantom", "ingest", "splits", "skull_strip", "register", "flag_outliers", "pack"}
 
 
 def test_the_variant_for_clusters_without_gpus_option(copy, tmp_path):

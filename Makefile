@@ -26,7 +26,7 @@ test-acquire: .venv/installed
 test-slurm: .venv/installed
 	pytest -q --timeout 900 tests/slurm/on_cluster.py
 
-# kill -9 in every stage of a small run, twelve times: about five minutes
+# kill -9 in every stage of a small run, twelve times: about three minutes
 test-kills: .venv/installed
 	pytest -q --timeout 1800 tests/kills/killed_runs.py
 

@@ -46,11 +46,10 @@ def measure(row: Row, rounds: int = ROUNDS) -> dict[str, Any]:
     Raises:
         AssertionError: the results differ.
     """
-    first = timed(row.ours), timed(row.theirs)
-    row.check(*(result for result, _ in first))
-    rounds = min(rounds, row.rounds)
-    more = [(timed(row.ours), timed(row.theirs)) for _ in range(rounds if rounds > 1 else 0)]
-    times = [(ours, theirs / row.part) for (_, ours), (_, theirs) in more or [first]]
+    compared = timed(row.ours), timed(row.theirs)
+    row.check(*(result for result, _ in compared))
+    pairs = [compared] if row.once else [(timed(row.ours), timed(row.theirs)) for _ in range(rounds)]
+    times = [(ours, theirs / row.part) for (_, ours), (_, theirs) in pairs]
     ours, theirs = (statistics.median(side) for side in zip(*times, strict=True))
     ratios = sorted(their / our for our, their in times)
     return {

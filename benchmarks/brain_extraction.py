@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,11 @@ def extract(scans: Path, masks: Path) -> None:
 
 
 class Shard:
-    """Phantom heads with their skulls in a folder, and both ways to extract their brains."""
+    """Phantom heads with their skulls in a temporary folder, and both ways to extract their brains."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
+        self._temporary = tempfile.TemporaryDirectory()  # lives as long as the shard
+        folder = Path(self._temporary.name)
         self.scans = folder / "scans"
         for side in ("scans", "ours", "theirs"):
             (folder / side).mkdir()

@@ -52,6 +52,22 @@ def reconstruct_cohort(folder, count):
     )
 
 
+def works_on(parent, stage, *counts):
+    """The stage's work on cohorts of these sizes, each in a folder of its own."""
+    works = []
+    for count in counts:
+        folder = parent / str(len(works))
+        folder.mkdir()
+        works.append(stage(folder, count))
+    return works
+
+
+def seconds(work):
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
 def peak(work):
     tracemalloc.start()
     try:
@@ -63,26 +79,15 @@ def peak(work):
 
 @pytest.mark.parametrize("stage", [pack_cohort, reconstruct_cohort])
 def test_ten_times_the_scans_take_no_more_memory(tmp_path, stage):
-    works = []
-    for count in (MANY, FEW, MANY):  # the first pays what is paid once, some of it only after several scans
-        folder = tmp_path / str(len(works))
-        folder.mkdir()
-        works.append(stage(folder, count))
-    _, few, many = map(peak, works)
+    # the first pays what is paid once, some of it only after several scans
+    _, few, many = map(peak, works_on(tmp_path, stage, MANY, FEW, MANY))
     print(f"{stage.__name__}: {few / 1e6:.2f} MB for {FEW} scans, {many / 1e6:.2f} MB for {MANY}")
     assert many < 1.1 * few
 
 
 @pytest.mark.parametrize("stage", [pack_cohort, reconstruct_cohort])
 def test_ten_times_the_scans_take_ten_times_as_long(tmp_path, stage):
-    seconds = []
-    for count in (FEW, FEW, MANY):
-        folder = tmp_path / str(len(seconds))
-        folder.mkdir()
-        work = stage(folder, count)
-        start = time.process_time()
-        work()
-        seconds.append(time.process_time() - start)
-    per_scan, per_scan_of_many = seconds[1] / FEW, seconds[2] / MANY
+    _, few, many = map(seconds, works_on(tmp_path, stage, FEW, FEW, MANY))
+    per_scan, per_scan_of_many = few / FEW, many / MANY
     print(f"{stage.__name__}: {1e3 * per_scan:.1f} ms per scan of {FEW}, {1e3 * per_scan_of_many:.1f} ms of {MANY}")
     assert per_scan_of_many < 1.5 * per_scan  # what is not linear takes ten times as long per scan

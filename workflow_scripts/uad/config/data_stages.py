@@ -10,13 +10,13 @@ from uad.config.model import Config
 
 def ingest_settings(config: Config, cohort: str) -> dict[str, Any]:
     """Settings of rule `ingest` for one cohort."""
-    return {"cohort": config.cohorts[cohort].model_dump(mode="json")}
+    return {"cohort": _cohort(config, cohort)}
 
 
 def split_settings(config: Config, cohort: str) -> dict[str, Any]:
     """Settings of rule `splits` for one cohort."""
     return {
-        "name": cohort, "cohort": config.cohorts[cohort].model_dump(mode="json"),
+        "name": cohort, "cohort": _cohort(config, cohort),
         "splits": config.splits.model_dump(mode="json"), "folds": config.folds, "seed": config.seed,
     }  # fmt: skip
 
@@ -27,13 +27,13 @@ def skull_strip_settings(config: Config, cohort: str) -> dict[str, Any]:
     kept = {key: preprocess[key] for key in ("spacing_mm", "stripped_mask", "max_failures", "hd_bet")}
     if kept["hd_bet"]["parameters"] == "download":
         kept["hd_bet"]["parameters"] = hd_bet_folder(config)
-    return {"cohort": config.cohorts[cohort].model_dump(mode="json"), "preprocess": kept}
+    return {"cohort": _cohort(config, cohort), "preprocess": kept}
 
 
 def register_settings(config: Config, cohort: str) -> dict[str, Any]:
     """Settings of rule `register` for one cohort."""
     return {
-        "cohort": config.cohorts[cohort].model_dump(mode="json"),
+        "cohort": _cohort(config, cohort),
         "preprocess": config.preprocess.model_dump(mode="json", exclude={"hd_bet", "stripped_mask"}),
         "data_dir": config.data_dir, "seed": config.seed,
     }  # fmt: skip
@@ -42,6 +42,10 @@ def register_settings(config: Config, cohort: str) -> dict[str, Any]:
 def pack_settings(config: Config, cohort: str, modality: str) -> dict[str, Any]:
     """Settings of rule `pack` for one cohort and modality."""
     return {
-        "cohort": config.cohorts[cohort].model_dump(mode="json"), "modality": modality,
+        "cohort": _cohort(config, cohort), "modality": modality,
         "pack": config.pack.model_dump(mode="json"), "spacing_mm": config.preprocess.spacing_mm,
     }  # fmt: skip
+
+
+def _cohort(config: Config, cohort: str) -> dict[str, Any]:
+    return config.cohorts[cohort].model_dump(mode="json")

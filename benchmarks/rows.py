@@ -25,7 +25,7 @@ from uad.augmentation import draw_augmented
 from uad.diffusion.simplex import octave_noise
 from uad.methods import load_method
 from uad.metrics.segmentation import dice, pooled_curve, ranked_curve
-from uad.metrics.threshold import exact_threshold
+from uad.metrics.threshold import exact_threshold, pooled_exact_threshold
 from uad.postprocessing import PostProcessing, clean_map, median_filter, remove_small_components
 from uad.statistics import permutation_test
 
@@ -134,7 +134,7 @@ def threshold_row() -> Row:
     volumes = [(clean_map(residual, mask, POST), lesion) for residual, mask, lesion in map(scan, range(100))]
 
     def ours() -> float:
-        return exact_threshold(pooled_curve((*volume, None) for volume in volumes))
+        return pooled_exact_threshold(lambda: ((*volume, None) for volume in volumes))
 
     def theirs() -> float:
         values, truth = (np.concatenate([volume[i].ravel() for volume in volumes]) for i in (0, 1))

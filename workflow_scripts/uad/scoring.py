@@ -18,18 +18,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from uad.errors import InputError
 from uad.metrics.reconstruction import histogram_divergence, l1_errors, psnr, ssim
-from uad.metrics.segmentation import dice, pooled_curve, ranked_curve
-from uad.metrics.threshold import exact_threshold, false_positive_thresholds, greedy_threshold
+from uad.metrics.segmentation import Volume, dice, pooled_curve, ranked_curve
+from uad.metrics.threshold import false_positive_thresholds, greedy_threshold, pooled_exact_threshold
 from uad.postprocessing import PostProcessing, clean_map, remove_small_components
 
 RECIPE_VERSION = 2  # raise when numbers change, also for changes in postprocessing.py and metrics/
 LESION, EXCLUDED = 1, 2
-SEARCHES = {"exact": exact_threshold, "greedy": greedy_threshold}
+SEARCHES = {
+    "exact": pooled_exact_threshold,
+    "greedy": lambda volumes: greedy_threshold(pooled_curve(volumes())),
+}
 FALSE_POSITIVE_RATES = {"dice_fpr01": 0.01, "dice_fpr05": 0.05, "dice_fpr10": 0.10}
 NAN = float("nan")
 _RECONSTRUCTION_SCORES = ("l1", "l1_lesion", "l1_healthy", "ssim", "psnr", "lpips", "kld", "kld_entropy")
@@ -165,14 +169,14 @@ def cohort_thresholds(volumes: VolumeSource, settings: ScoreSettings) -> dict[st
     for name, variant in {**settings.variants, **settings.ablations}.items():
         cleaning = _cleaning(variant)
         if cleaning not in found:
-            found[cleaning] = search(
-                pooled_curve(
-                    (_cleaned(volume, variant), volume.label == LESION, volume.label != EXCLUDED)
-                    for volume in _checked(volumes("val"), "val")
-                )
-            )
+            found[cleaning] = search(partial(_cleaned_validation, volumes, variant))
         thresholds[name] = found[cleaning]
     return thresholds
+
+
+def _cleaned_validation(volumes: VolumeSource, variant: PostProcessing) -> Iterator[Volume]:
+    for volume in _checked(volumes("val"), "val"):
+        yield _cleaned(volume, variant), volume.label == LESION, volume.label != EXCLUDED
 
 
 def _cleaning(variant: PostProcessing) -> PostProcessing:
@@ -191,7 +195,8 @@ def score_cohort(
     """Score one arm on one cohort, modality and fold.
 
     Volumes are asked for once per way to clean the map ("val", for the thresholds) and once more ("val", then
-    "test", for the rows) and held one at a time; the threshold search keeps 4 bytes per non-zero validation voxel.
+    "test", for the rows) and held one at a time. The exact threshold search keeps 4 bytes for each of the voxels that
+    could be called, and in rare cases asks for "val" again; the greedy one keeps all non-zero voxels.
 
     Args:
         volumes: "val" or "test" -> the volumes of that split; no training volumes.

@@ -128,20 +128,34 @@ def pooled_curve(volumes: Iterable[Volume]) -> RankedCurve:
     volumes: about 80 MB) and sorted once.
     """
     values, positives, zeros, zero_positives = [], [], 0, 0
-    for anomaly_map, truth, valid in volumes:
-        kept = np.asarray(anomaly_map, dtype=np.float32).ravel()
-        lesion = np.asarray(truth).ravel() > 0
-        if valid is not None:
-            chosen = np.asarray(valid).ravel() > 0
-            kept, lesion = kept[chosen], lesion[chosen]
-        if len(kept) and not (kept.min() >= 0 and np.isfinite(kept.max())):  # NaN fails the first comparison
-            raise ValueError("an anomaly map must be finite and at least 0")
+    for volume in volumes:
+        kept, lesion = evaluated_voxels(*volume)
+        check_values(kept)
         above = kept > 0
         values.append(kept[above])
         positives.append(kept[above & lesion])
         zeros += len(kept) - len(values[-1])
         zero_positives += int(lesion.sum()) - len(positives[-1])
     return RankedCurve(_sorted(values), _sorted(positives), zeros, zero_positives)
+
+
+def evaluated_voxels(
+    anomaly_map: np.ndarray, truth: np.ndarray, valid: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values, float32, and lesion flags, bool, of the valid voxels of a volume, both flat and contiguous."""
+    values, lesion = np.asarray(anomaly_map, dtype=np.float32).ravel(), np.asarray(truth).ravel()
+    if lesion.dtype != bool:
+        lesion = lesion > 0
+    if valid is not None and not np.all(valid):
+        chosen = np.asarray(valid).ravel() > 0
+        values, lesion = values[chosen], lesion[chosen]
+    return values, lesion
+
+
+def check_values(values: np.ndarray) -> None:
+    """Raises ValueError for negative or non-finite values."""
+    if len(values) and not (values.min() >= 0 and np.isfinite(values.max())):  # NaN fails the first comparison
+        raise ValueError("an anomaly map must be finite and at least 0")
 
 
 def _sorted(parts: list[np.ndarray]) -> np.ndarray:

@@ -31,8 +31,13 @@ test-kills: .venv/installed
 	pytest -q --timeout 1800 tests/kills/killed_runs.py
 
 # our kernels against the usual way with well-known packages: minutes; docs/performance.md has a run
-bench: .venv/installed
-	PYTHONPATH=workflow_scripts python benchmarks/bench.py
+bench: .venv/installed .venv/bench/installed
+	PYTHONPATH=workflow_scripts:.venv/bench NUMBA_NUM_THREADS=1 python benchmarks/bench.py
+
+# what only the benchmark compares with, beside the environment
+.venv/bench/installed: benchmarks/requirements.lock .venv/installed
+	@python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/bench --requirement benchmarks/requirements.lock
+	@touch $@
 
 lint: .venv/installed
 	ruff check .

@@ -22,12 +22,12 @@ def trained_network(settings: dict[str, Any], method: Method, store: Store, argu
     """The arm's network with its weights, on the GPU if there is one."""
     import torch  # arms without a network start without it
 
+    from uad.reconstruction import ready_to_read
     from uad.weights import load_model, recipe_of
 
     torch.set_num_threads(arguments.threads)
     recipe = recipe_of(settings["method"], settings["params"])
-    network = load_model(method.network(store.images.shape[2:]), arguments.model, recipe)
-    return network.to("cuda" if torch.cuda.is_available() else "cpu")
+    return ready_to_read(load_model(method.network(store.images.shape[2:]), arguments.model, recipe))
 
 
 def main() -> None:

@@ -147,10 +147,10 @@ def augment(
     sample, z = torch.nonzero(weights, as_tuple=True)
     images = _read(volumes, rows[sample], z)
 
-    gamma = parameters.gamma[sample, None, None]
-    chosen = gamma.flatten() != 1
-    # As TorchIO: negative values keep their sign.
-    images[chosen] = images[chosen].sign() * images[chosen].abs() ** gamma[chosen]
+    counts = torch.bincount(sample, minlength=len(rows)).tolist()
+    for own, exponent in zip(images.split(counts), parameters.gamma, strict=True):  # each stays in the cache
+        if exponent != 1:  # as TorchIO, negative values keep their sign
+            own.copy_(own.abs().pow_(exponent.repeat(len(own))[:, None, None]).copysign_(own))
     chosen = (parameters.bias[sample] != 0).any(dim=1)
     images[chosen] *= bias_fields(parameters.bias[sample][chosen], z[chosen], shape)
 

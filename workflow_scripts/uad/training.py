@@ -31,6 +31,7 @@ from uad.augmentation import draw_augmented, draw_plain
 from uad.config.model import TrainSettings
 from uad.errors import InputError, Interrupted
 from uad.files import atomic_path
+from uad.memory import keep_freed_memory
 from uad.methods import Method
 from uad.parallel import SharedPass, any_process, is_first_process
 from uad.seeds import seed_for
@@ -353,6 +354,8 @@ def train_arm(
         method.start_from(network, start_from)
     module = _Training(method, network, training, validation, seed)
     gpu = torch.cuda.is_available()
+    if not gpu:
+        keep_freed_memory()
     last = checkpoints / "last.ckpt"
     written = _read_checkpoint(last, recipe)
     first_step = int(written["global_step"]) if written else 0

@@ -1,6 +1,7 @@
 """Freed memory stays with the process, so that the next tensor does not fault in its pages again."""
 
 import ctypes
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,10 @@ print(faults_of_one_more())
 
 
 def faults(keep):
-    run = subprocess.run([sys.executable, "-c", PROGRAM.format(keep=keep)], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(keep=keep)],
+        env=os.environ | {"PYTHONPATH": str(LIBRARY)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
     return int(run.stdout)
 
 

@@ -33,6 +33,7 @@ test-kills: .venv/installed
 # our kernels against the usual way with well-known packages: minutes; docs/performance.md has a run
 bench: .venv/installed .venv/bench/installed
 	PYTHONPATH=workflow_scripts:.venv/bench NUMBA_NUM_THREADS=1 python benchmarks/bench.py
+	PYTHONPATH=workflow_scripts:.venv/bench python benchmarks/cores.py
 
 # what only the benchmark compares with, beside the environment
 .venv/bench/installed: benchmarks/requirements.lock .venv/installed

@@ -1,45 +1,17 @@
 """Training and inference of a narrow cDDPM at the paper's image size, each side in a process of its own.
 
-How memory is handed out is a property of the process, so ours and the usual way cannot share one.  Both use
-two threads.
+How memory is handed out is a property of the process, so ours and the usual way cannot share one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from multiprocessing import get_context
 from typing import Any
 
 import torch
 
-THREADS = 2
 BATCH, SLICES, SIZE = 32, 50, (96, 96)
 T_TEST = 500
-
-
-class OwnProcess:
-    """Work that another process makes ready and then does once per call."""
-
-    def __init__(self, make: Callable[[], Callable[[], Any]]) -> None:
-        context = get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        context.Process(target=_serve, args=(theirs, make), daemon=True).start()
-        theirs.close()
-
-    def __call__(self) -> Any:
-        self._pipe.send(None)
-        return self._pipe.recv()
-
-
-def _serve(pipe: Any, make: Callable[[], Callable[[], Any]]) -> None:
-    torch.set_num_threads(THREADS)
-    work = make()
-    while True:
-        try:
-            pipe.recv()
-        except EOFError:  # the benchmark has ended
-            return
-        pipe.send(work())
 
 
 def _method_and_network() -> tuple[Any, torch.nn.Module]:

@@ -18,7 +18,8 @@ import torch
 import torchio
 from brain_extraction import SCANS, THEIR_SCANS, Shard
 from mlxtend.evaluate import permutation_test as mlxtend_test
-from networks import OwnProcess, our_inference, our_training, their_inference, their_training
+from networks import our_inference, our_training, their_inference, their_training
+from own_process import OwnProcess
 from scipy import ndimage
 from skimage.measure import label, regionprops
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -227,7 +228,7 @@ def noise_row() -> Row:
 def training_row() -> Row:
     return Row(
         "training step of a narrow cDDPM, 32 slices", "plain eager float32", 1.5, "losses to 1e-3",
-        OwnProcess(our_training), OwnProcess(their_training),
+        OwnProcess(our_training, 2), OwnProcess(their_training, 2),
         lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-3), threads=2,
     )  # fmt: skip
 
@@ -235,7 +236,7 @@ def training_row() -> Row:
 def inference_row() -> Row:
     return Row(
         "inference of a narrow cDDPM, 50 slices", "plain eager float32", 2, "to 1e-5 of the range",
-        OwnProcess(our_inference), OwnProcess(their_inference),
+        OwnProcess(our_inference, 2), OwnProcess(their_inference, 2),
         lambda ours, theirs: np.testing.assert_allclose(ours, theirs, atol=1e-5), threads=2,
     )  # fmt: skip
 

@@ -1,7 +1,7 @@
-"""Packing and reconstruction hold one volume at a time: a cohort ten times larger takes no more memory and ten times
-as long.
+"""Packing, reconstruction and scoring hold one volume at a time: a cohort ten times larger takes no more memory and
+ten times as long.
 
-`tests/test_scoring.py` shows the same of scoring.  What is measured is the memory of Python and NumPy; the arrays on
+What is measured is the memory of Python and NumPy; the arrays on
 disk are mapped files, which the kernel may drop.
 """
 
@@ -15,8 +15,10 @@ import pytest
 
 from uad.config.model import PackSettings
 from uad.methods import load_method
+from uad.metrics import threshold
 from uad.packing import pack
 from uad.reconstruction import read_arm_on_cohort
+from uad.scoring import RowKeys, ScoreSettings, VolumeToScore, score_cohort
 from uad.store import Store
 
 FEW, MANY = 3, 30
@@ -52,6 +54,27 @@ def reconstruct_cohort(folder, count):
     )
 
 
+def score_cohort_of(folder, count):
+    """Score that many scans, a third of them to find the threshold, each made when it is asked for."""
+    shape = (20, 60, 60)
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    mask, label = z**2 + y**2 + x**2 < 0.9, ((z - 0.2) ** 2 + y**2 + x**2 < 0.03).astype(np.uint8)
+
+    def volumes(split):
+        numbers = range(count // 3) if split == "val" else range(count // 3, count)
+        for number in numbers:
+            residual = np.abs(np.random.default_rng(number).normal(0, 0.1, shape)) + 0.3 * label
+            yield VolumeToScore(f"s{number}", split, "A", residual.astype(np.float32), mask, label, np.zeros(shape))
+
+    return lambda: score_cohort(volumes, RowKeys("arm", "method", "t2", 0, "cohort"), ScoreSettings(voxel_ml=1))
+
+
+@pytest.fixture(autouse=True)
+def room_for_one_small_volume(monkeypatch):
+    """The threshold search drops values after one of these volumes, as it does after five of the paper's size."""
+    monkeypatch.setattr(threshold, "_FIRST_ROOM", 20_000)
+
+
 def works_on(parent, stage, *counts):
     """The stage's work on cohorts of these sizes, each in a folder of its own."""
     works = []
@@ -77,7 +100,7 @@ def peak(work):
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("stage", [pack_cohort, reconstruct_cohort])
+@pytest.mark.parametrize("stage", [pack_cohort, reconstruct_cohort, score_cohort_of])
 def test_ten_times_the_scans_take_no_more_memory(tmp_path, stage):
     # the first pays what is paid once, some of it only after several scans
     _, few, many = map(peak, works_on(tmp_path, stage, MANY, FEW, MANY))
@@ -85,7 +108,7 @@ def test_ten_times_the_scans_take_no_more_memory(tmp_path, stage):
     assert many < 1.1 * few
 
 
-@pytest.mark.parametrize("stage", [pack_cohort, reconstruct_cohort])
+@pytest.mark.parametrize("stage", [pack_cohort, reconstruct_cohort, score_cohort_of])
 def test_ten_times_the_scans_take_ten_times_as_long(tmp_path, stage):
     _, few, many = map(seconds, works_on(tmp_path, stage, FEW, FEW, MANY))
     per_scan, per_scan_of_many = few / FEW, many / MANY

@@ -8,7 +8,8 @@ from uad.augmentation import draw_augmented
 from uad.config.model import TrainSettings
 from uad.errors import InputError
 from uad.methods import load_method
-from uad.training import SliceSource, train_arm
+from uad.slices import SliceSource
+from uad.training import train_arm
 
 VOLUMES = np.random.default_rng(0).random((10, 6, 16, 16)).astype(np.float32)
 

@@ -16,8 +16,9 @@ from uad.methods import load_method
 from uad.preprocessing.scan import Scan
 from uad.preprocessing.shard import run_shard
 from uad.reconstruction import read_arm_on_cohort
+from uad.slices import SliceSource
 from uad.store import Store, new_array
-from uad.training import SliceSource, train_arm
+from uad.training import train_arm
 from uad.weights import save_model
 
 MB = 1_000_000

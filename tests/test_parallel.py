@@ -16,7 +16,8 @@ from training_job import TrainingJob
 from uad.config.model import TrainSettings
 from uad.errors import InputError
 from uad.methods import known_methods, load_method
-from uad.training import SliceSource, train_arm
+from uad.slices import SliceSource
+from uad.training import train_arm
 
 STEPS, EVERY = 30, 5
 

@@ -18,7 +18,8 @@ import uad.training
 from uad.config.model import TrainSettings
 from uad.errors import Interrupted
 from uad.methods import load_method
-from uad.training import SliceSource, train_arm
+from uad.slices import SliceSource
+from uad.training import train_arm
 
 VOLUMES = np.random.default_rng(0).random((10, 6, 16, 16)).astype(np.float32)
 STEPS, EVERY = 13, 4
@@ -119,7 +120,7 @@ def test_workers_that_load_data_outlive_sigterm(tmp_path, undisturbed, monkeypat
 
 
 def workers_of(data):
-    return {"num_workers": 2} if isinstance(data, uad.training._Steps) else {}
+    return {"num_workers": 2} if isinstance(data, uad.training.Steps) else {}
 
 
 def test_a_training_that_was_complete_keeps_its_learning_curve(tmp_path, undisturbed):

@@ -25,7 +25,8 @@ from uad.networks.spark import (
     pad_to_cells,
 )
 from uad.pretraining import PRETRAININGS, SparK, load_encoder
-from uad.training import SliceSource, train_arm
+from uad.slices import SliceSource
+from uad.training import train_arm
 from uad.weights import recipe_of, save_model
 
 ROOT = Path(__file__).parents[1]

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from uad.checkpoints import write_curve
 from uad.cohorts.splits import subjects_in
 from uad.config.model import TrainSettings
 from uad.errors import InputError, run_program
@@ -16,8 +17,9 @@ from uad.pretraining import PRETRAININGS
 from uad.provenance import Provenance
 from uad.recipe import read_settings
 from uad.seeds import seed_for
+from uad.slices import SliceSource
 from uad.store import Store
-from uad.training import SliceSource, train_arm, write_curve
+from uad.training import train_arm
 from uad.weights import recipe_of, save_model
 
 

@@ -11,9 +11,9 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 def keep_freed_memory() -> bool:
     """Keep what the process frees for its next tensors, instead of giving it back to the system each time.
 
-    By default, every tensor of more than 32 MB is mapped anew, and so is what a training step frees at its end.  Each
-    of its pages is then cleared by the kernel when it is first touched: a third of a training step at batch 32 of
-    96 x 96 pixels, half of an inference of 48 slices (docs/performance.md).  No number changes.
+    By default, every tensor of more than 32 MB is mapped anew, and so may be what a training step frees at its end.
+    Each of its pages is then cleared by the kernel when it is first touched: up to a third of a training step at batch
+    32 of 96 x 96 pixels, half of an inference of 50 slices (docs/performance.md).  No number changes.
 
     Returns:
         Whether the C library could be told; one other than GNU's cannot, and everything goes on as before.

@@ -26,8 +26,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from uad.augmentation import draw_augmented
 from uad.diffusion.simplex import octave_noise
+from uad.metrics.pooled import pooled_exact_threshold
 from uad.metrics.segmentation import dice, pooled_curve, ranked_curve
-from uad.metrics.threshold import exact_threshold, pooled_exact_threshold
+from uad.metrics.threshold import exact_threshold
 from uad.postprocessing import PostProcessing, clean_map, median_filter, remove_small_components
 from uad.statistics import permutation_test
 

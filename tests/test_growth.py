@@ -15,7 +15,7 @@ import pytest
 
 from uad.config.model import PackSettings
 from uad.methods import load_method
-from uad.metrics import threshold
+from uad.metrics import pooled
 from uad.packing import pack
 from uad.reconstruction import read_arm_on_cohort
 from uad.scoring import RowKeys, ScoreSettings, VolumeToScore, score_cohort
@@ -71,8 +71,9 @@ def score_cohort_of(folder, count):
 
 @pytest.fixture(autouse=True)
 def room_for_one_small_volume(monkeypatch):
-    """The threshold search drops values after one of these volumes, as it does after five of the paper's size."""
-    monkeypatch.setattr(threshold, "_FIRST_ROOM", 20_000)
+    """The threshold searches keep no more than the brain of one of these volumes, and read again."""
+    monkeypatch.setattr(pooled, "_COUNTED_AT_ONCE", 10_000)
+    monkeypatch.setattr(pooled, "_MOST_KEPT", 20_000)
 
 
 def works_on(parent, stage, *counts):

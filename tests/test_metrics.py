@@ -8,7 +8,6 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from uad.metrics import threshold as threshold_module
 from uad.metrics.reconstruction import (
     entropy_difference,
     histogram,
@@ -19,12 +18,7 @@ from uad.metrics.reconstruction import (
     ssim,
 )
 from uad.metrics.segmentation import dice, pooled_curve, ranked_curve
-from uad.metrics.threshold import (
-    exact_threshold,
-    false_positive_thresholds,
-    greedy_threshold,
-    pooled_exact_threshold,
-)
+from uad.metrics.threshold import exact_threshold, greedy_threshold
 
 SHAPE = (8, 20, 24)
 
@@ -163,93 +157,6 @@ def test_thresholds_of_uninformative_maps():
     for search in (exact_threshold, greedy_threshold):
         assert search(ranked_curve(zeros, truth)) == 0  # nothing is called: a voxel at 0 is never above
         assert np.isnan(search(ranked_curve(zeros, zeros)))
-
-
-class _Reads:
-    """Volumes that can be asked for again, and how often they were."""
-
-    def __init__(self, volumes):
-        self.volumes, self.count = volumes, 0
-
-    def __call__(self):
-        self.count += 1
-        return iter(self.volumes)
-
-
-def _scan_with_lesion(seed, contrast, ties=False):
-    """Residual with a lesion of 2 % of its voxels, brighter by `contrast`; a few voxels are not evaluated."""
-    draw = np.random.default_rng(seed)
-    truth = draw.random(SHAPE) < 0.02
-    values = np.abs(draw.normal(size=SHAPE)) * 0.2 + contrast * truth
-    values = np.round(values, 1) if ties else values
-    return values.astype(np.float32) * (draw.random(SHAPE) < 0.6), truth, draw.random(SHAPE) < 0.98
-
-
-@pytest.fixture
-def little_room(monkeypatch):
-    """Values are dropped after the first volume, as they are after five of the paper's size."""
-    monkeypatch.setattr(threshold_module, "_FIRST_ROOM", 100)
-
-
-@pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("contrasts", [[0.8] * 8, [0.4, 1.0] * 4, [1.0, 0.2, 0.5, 0.3, 0.1, 0.9]])
-def test_the_threshold_of_a_stream_is_the_exact_one(little_room, contrasts, ties):
-    volumes = [_scan_with_lesion(seed, contrast, ties) for seed, contrast in enumerate(contrasts)]
-    assert pooled_exact_threshold(_Reads(volumes)) == exact_threshold(pooled_curve(volumes))
-
-
-def test_a_stream_of_like_volumes_is_read_once_and_mostly_dropped(little_room):
-    reads = _Reads([_scan_with_lesion(seed, 0.8) for seed in range(20)])
-    highest = threshold_module._HighestVoxels()
-    for volume in reads.volumes:
-        highest.add(*volume)
-    assert pooled_exact_threshold(reads) == exact_threshold(pooled_curve(reads.volumes))
-    assert reads.count == 1
-    assert 0 < len(highest.curve().values) < 0.4 * len(pooled_curve(reads.volumes).values)
-
-
-def test_a_stream_that_turns_harder_is_read_again(little_room):
-    """An easy scan with a small lesion raises the floor; nearly all lesion voxels of the others are below it."""
-    draw = np.random.default_rng(0)
-    truth = draw.random(SHAPE) < 0.5
-    easy = (np.where(np.arange(truth.size).reshape(SHAPE) < 10, 1.0, 0.5 * draw.random(SHAPE))).astype(np.float32)
-    volumes = [(easy, easy == 1.0, None)] + 3 * [((truth * 0.2).astype(np.float32), truth, None)]
-    reads = _Reads(volumes)
-    assert pooled_exact_threshold(reads) == exact_threshold(pooled_curve(volumes))
-    assert reads.count == 2
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -1e-3, -np.inf])
-def test_a_stream_refuses_impossible_values_also_below_its_floor(little_room, bad):
-    volumes = [_scan_with_lesion(seed, 0.8) for seed in range(3)]
-    volumes[2][0][0, 0, 0] = bad
-    volumes[2][2][0, 0, 0] = True
-    with pytest.raises(ValueError, match="finite and at least 0"):
-        pooled_exact_threshold(_Reads(volumes))
-
-
-def test_a_negative_zero_is_a_zero():
-    volume = np.array([-0.0, 0.5, 0.25], np.float32), np.array([1, 1, 0]), None
-    assert pooled_exact_threshold(_Reads([volume])) == exact_threshold(pooled_curve([volume])) == 0.25
-    assert np.isnan(pooled_exact_threshold(_Reads([(volume[0], np.zeros(3), None)])))
-
-
-@pytest.mark.parametrize("rate", [0.01, 0.05, 0.1, 1.0])
-def test_false_positive_thresholds_bound_the_share_of_brain(rate):
-    masks = [np.random.default_rng(seed).random(SHAPE) < 0.5 for seed in (1, 2)]
-    maps = [_scan(seed, zero_share=0.1)[0] for seed in (3, 4)]
-    threshold = false_positive_thresholds(zip(maps, masks, strict=True), [rate])[rate]
-    brain = np.concatenate([values[mask] for values, mask in zip(maps, masks, strict=True)])
-    assert (brain > np.float32(threshold)).mean() <= rate
-    lower = brain[brain < np.float32(threshold)]
-    assert not len(lower) or (brain > lower.max()).mean() > rate
-
-
-def test_false_positive_thresholds_of_known_values():
-    values = np.arange(1, 101, dtype=np.float32).reshape(4, 5, 5)
-    found = false_positive_thresholds([(values, np.ones((4, 5, 5)))], [0.01, 0.05, 0.1, 0.29])
-    assert found == {0.01: 99, 0.05: 95, 0.1: 90, 0.29: 71}
-    assert np.isnan(false_positive_thresholds([], [0.01])[0.01])
 
 
 # --- reconstruction -------------------------------------------------------------------------------

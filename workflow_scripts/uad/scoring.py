@@ -23,9 +23,10 @@ from functools import partial
 import numpy as np
 
 from uad.errors import InputError
+from uad.metrics.pooled import false_positive_thresholds, pooled_exact_threshold
 from uad.metrics.reconstruction import histogram_divergence, l1_errors, psnr, ssim
 from uad.metrics.segmentation import Volume, dice, pooled_curve, ranked_curve
-from uad.metrics.threshold import false_positive_thresholds, greedy_threshold, pooled_exact_threshold
+from uad.metrics.threshold import greedy_threshold
 from uad.postprocessing import PostProcessing, clean_map, remove_small_components
 
 RECIPE_VERSION = 2  # raise when numbers change, also for changes in postprocessing.py and metrics/
@@ -134,7 +135,8 @@ def healthy_thresholds(volumes: VolumeSource, settings: ScoreSettings) -> dict[s
     """Thresholds at 1, 5 and 10 % false positives in the brain of the healthy validation volumes (D25).
 
     Args:
-        volumes: source of the healthy cohort; only "val" is asked for, once per variant.
+        volumes: source of the healthy cohort; only "val" is asked for, once per variant (more often where its brain
+            voxels have no room in memory).
         settings: post-processing variants.
 
     Returns:
@@ -145,11 +147,14 @@ def healthy_thresholds(volumes: VolumeSource, settings: ScoreSettings) -> dict[s
     """
     rates = list(FALSE_POSITIVE_RATES.values())
     return {
-        name: false_positive_thresholds(
-            ((_cleaned(volume, variant), volume.mask) for volume in _checked(volumes("val"), "val")), rates
-        )
+        name: false_positive_thresholds(partial(_cleaned_healthy, volumes, variant), rates)
         for name, variant in settings.variants.items()
     }
+
+
+def _cleaned_healthy(volumes: VolumeSource, variant: PostProcessing) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for volume in _checked(volumes("val"), "val"):
+        yield _cleaned(volume, variant), volume.mask
 
 
 def cohort_thresholds(volumes: VolumeSource, settings: ScoreSettings) -> dict[str, float]:
@@ -195,8 +200,8 @@ def score_cohort(
     """Score one arm on one cohort, modality and fold.
 
     Volumes are asked for once per way to clean the map ("val", for the thresholds) and once more ("val", then
-    "test", for the rows) and held one at a time. The exact threshold search keeps 4 bytes for each of the voxels that
-    could be called, and in rare cases asks for "val" again; the greedy one keeps all non-zero voxels.
+    "test", for the rows) and held one at a time. The exact threshold search keeps a bounded number of voxels, and in
+    rare cases asks for "val" again; the greedy one keeps all non-zero voxels.
 
     Args:
         volumes: "val" or "test" -> the volumes of that split; no training volumes.

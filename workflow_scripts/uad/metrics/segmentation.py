@@ -51,8 +51,8 @@ class RankedCurve:
 
     def _groups(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Distinct values above 0 of lesion voxels, ascending; lesion voxels and voxels at or above each."""
-        distinct, first = np.unique(self.positives, return_index=True)
-        hits = len(self.positives) - first
+        first = np.flatnonzero(np.diff(self.positives, prepend=np.float32(0)))
+        distinct, hits = self.positives[first], len(self.positives) - first
         called = len(self.values) - np.searchsorted(self.values, distinct, side="left")
         return distinct, hits, called
 

@@ -62,7 +62,7 @@ def test_fixed_validation_repeats_and_random_validation_does_not():
     assert sum(len(batch) for batch in fixed.validation_batches(1)) == 4
     random = source([0, 1], validation="random")  # D14: one random, augmented slice per volume
     assert sum(len(batch) for batch in random.validation_batches(1)) == 2
-    assert not torch.equal(random.validation_batches(1)[0], random.validation_batches(2)[0])
+    assert not torch.equal(next(random.validation_batches(1)), next(random.validation_batches(2)))
 
 
 class _Killed(Exception):

@@ -90,22 +90,19 @@ class SliceSource:
         slices = starts[:, None] + torch.arange(self.chunk)
         return rows.repeat_interleave(self.chunk), slices.flatten()
 
-    def validation_batches(self, seed: int) -> list[torch.Tensor]:
+    def validation_batches(self, seed: int) -> Iterator[torch.Tensor]:
         """Slices of the healthy validation set in batches: fixed ones, or drawn and augmented anew (D14)."""
         batch = self.settings.batch_size // self.chunk
         if self.settings.validation == "random":
-            return [
-                self.draw(self.rows[i : i + batch], seed_for(seed, "validation", i))
-                for i in range(0, len(self.rows), batch)
-            ]
+            for i in range(0, len(self.rows), batch):
+                yield self.draw(self.rows[i : i + batch], seed_for(seed, "validation", i))
+            return
         depth = self.images.shape[1]
         count = max(min(self.settings.validation_slices, depth) // self.chunk, 1)
         starts = torch.linspace(0, depth - self.chunk, count + 2)[1:-1].round().long()
         rows, starts = torch.from_numpy(self.rows).repeat_interleave(count), starts.repeat(len(self.rows))
-        return [
-            draw_plain(self.images, *self._consecutive(rows[i : i + batch], starts[i : i + batch]))
-            for i in range(0, len(rows), batch)
-        ]
+        for i in range(0, len(rows), batch):
+            yield draw_plain(self.images, *self._consecutive(rows[i : i + batch], starts[i : i + batch]))
 
 
 class Steps(IterableDataset):

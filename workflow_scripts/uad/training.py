@@ -91,10 +91,12 @@ class _Training(lightning.LightningModule):
             return
         fixed = self.settings.validation == "fixed"
         purpose = ("validation",) if fixed else ("validation", self.global_step)
-        batches = self.validation.validation_batches(seed_for(self.seed, *purpose))
         generator = self._generator(*purpose)
-        losses = [self.method.loss(self.network, images.to(self.device), generator) for images in batches]
-        weights = torch.tensor([len(images) for images in batches], device=self.device)
+        losses, weights = [], []
+        for images in self.validation.validation_batches(seed_for(self.seed, *purpose)):
+            losses.append(self.method.loss(self.network, images.to(self.device), generator))
+            weights.append(len(images))
+        weights = torch.tensor(weights, device=self.device)
         self.log("val_loss", (torch.stack(losses).float() * weights).sum() / weights.sum(), batch_size=1)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:

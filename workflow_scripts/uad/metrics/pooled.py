@@ -1,8 +1,8 @@
 """Exact thresholds of the voxels of many volumes, in memory that does not grow with their number.  D25, D26
 
-As bit patterns, float32 values of at least 0 have the order of the numbers.  The upper half of the 32 bits says in which
-of 2^15 bins a value lies, the lower half where in it.  Counts by bin tell in which bins an answer can lie, counts by
-value in those bins give it exactly.  Values are kept for this second look while they have room, else read again.
+As bit patterns, float32 values of at least 0 have the order of the numbers. The upper half of the 32 bits says in
+which of 2^15 bins a value lies, the lower half where in it. Counts by bin tell in which bins an answer can lie, counts
+by value in those bins give it exactly. Values are kept for this second look while they have room, else read again.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class _HighestVoxels:
         self.floor, self.lesion_voxels = 0, 0
         self.voxels, self.lesions = np.zeros((2, _BINS), np.int64)
         self._kept: list[tuple[np.ndarray, np.ndarray]] | None = []
-        for bits, positive in self._read():
+        for bits, positive, lesion_voxels in self._read():
+            self.lesion_voxels += lesion_voxels
             self.voxels += _by_bin(bits)
             self.lesions += _by_bin(bits[positive])
             self._rise()
@@ -86,7 +87,8 @@ class _HighestVoxels:
         others_above = self.called - self.voxels - (self.hits - self.lesions)
         bound = np.where(self.lesions > 0, _dice(self.hits, self.hits + others_above, self.lesion_voxels), -1.0)
         best, lowest_called = _dice(self.hits, self.called, self.lesion_voxels).max(), _BINS << 16
-        waiting = np.argsort(-bound, kind="stable")
+        waiting = np.flatnonzero(bound >= best)
+        waiting = waiting[np.argsort(-bound[waiting], kind="stable")]
         while len(waiting) and bound[waiting[0]] >= best:
             group, waiting = waiting[:_BINS_AT_A_TIME], waiting[_BINS_AT_A_TIME:]
             voxels, lesions = self._inside(group)
@@ -99,13 +101,13 @@ class _HighestVoxels:
                 best, lowest_called = dice[first], int(lesions.values[first])
         return float(best), self._value_below(lowest_called)
 
-    def _read(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Bit patterns of the voxels above 0 and from the floor on, of many volumes at once, and which are lesion."""
-        self.lesion_voxels = 0
-        waiting: list[tuple[np.ndarray, np.ndarray]] = []
+    def _read(self) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+        """Of several volumes at once: bit patterns of voxels above 0 and from the floor on, which of them are lesion;
+        how many lesion voxels there are in all.
+        """
+        waiting, lesion_voxels = [], 0
         for volume in self._volumes():
             values, lesion = evaluated_voxels(*volume)
-            self.lesion_voxels += int(np.count_nonzero(lesion))
             bits = values.view(np.uint32)
             places = np.flatnonzero(bits >= np.uint32(max(self.floor << 16, 1)))
             high, positive = bits[places], lesion[places]
@@ -114,11 +116,12 @@ class _HighestVoxels:
                 above = high < _INFINITE  # without -0.0
                 high, positive = high[above], positive[above]
             waiting.append((high, positive))
+            lesion_voxels += int(np.count_nonzero(lesion))
             if sum(len(high) for high, _ in waiting) >= _COUNTED_AT_ONCE:
-                yield _joined(waiting)
-                waiting = []
+                yield *map(np.concatenate, zip(*waiting, strict=True)), lesion_voxels
+                waiting, lesion_voxels = [], 0
         if waiting:
-            yield _joined(waiting)
+            yield *map(np.concatenate, zip(*waiting, strict=True)), lesion_voxels
 
     def _rise(self) -> None:
         called, hits = _at_or_above(self.voxels), _at_or_above(self.lesions)
@@ -141,14 +144,15 @@ class _HighestVoxels:
     def _inside(self, bins: Sequence[int]) -> tuple[_Counts, _Counts]:
         """Voxels and lesion voxels in these bins, by value."""
         voxels, lesions = _Counts(bins), _Counts(bins)
-        for bits, positive in self._read() if self._kept is None else self._kept:
+        again = ((bits, positive) for bits, positive, _ in self._read()) if self._kept is None else self._kept
+        for bits, positive in again:
             voxels.add(bits)
             lesions.add(bits[positive])
         return voxels.settled(), lesions.settled()
 
     def _value_below(self, bits: int) -> float:
         """The highest value that is counted and lies below a bit pattern; 0 where there is none."""
-        bins = np.flatnonzero(self.voxels[: (bits >> 16) + 1])[-2:]  # what lies below is in the pattern's bin or the next
+        bins = np.flatnonzero(self.voxels[: (bits >> 16) + 1])[-2:]  # it is in the pattern's bin or the one before
         if not len(bins):
             return 0.0
         voxels, _ = self._inside(bins)
@@ -203,20 +207,17 @@ class _Again:
         if self._kept is not None:
             yield from self._kept
             return
-        kept: list[np.ndarray] | None = []
-        room = _MOST_KEPT
+        kept, room = [], _MOST_KEPT
         for part in self._parts():
             check_values(part)
             bits = (part + np.float32(0)).view(np.uint32)  # -0.0 becomes 0
             room -= len(bits)
-            kept = None if kept is None or room < 0 else [*kept, bits]
+            if room >= 0:
+                kept.append(bits)
+            else:
+                kept.clear()
             yield bits
-        self._kept = kept
-
-
-def _joined(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    bits, positive = zip(*pairs, strict=True)
-    return np.concatenate(bits), np.concatenate(positive)
+        self._kept = kept if room >= 0 else None
 
 
 def _dice(hits: np.ndarray, called: np.ndarray, lesion_voxels: int) -> np.ndarray:

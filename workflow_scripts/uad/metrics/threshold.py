@@ -1,7 +1,8 @@
 """Thresholds of a ranked curve: best global Dice, greedy or exact.
 
-paper_spec 12, D25, D26; of many volumes in bounded memory: `uad.metrics.pooled`. Predictions are `map > threshold`; every threshold returned is a float32 value, so
-that this comparison gives the same voxels for float32 maps whatever the precision of the threshold.
+paper_spec 12, D25, D26; of many volumes in bounded memory: `uad.metrics.pooled`. Predictions are `map > threshold`;
+every threshold returned is a float32 value, so that this comparison gives the same voxels for float32 maps whatever
+the precision of the threshold.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ of at most one lattice point more: the reflection of the corner that has the sma
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -43,40 +45,43 @@ class NoiseOptions(NamedTuple):
 
 def permutations(seeds: np.ndarray) -> np.ndarray:
     """Seeds int [B] -> int64 [B, 256]: a shuffle of 0..255 per seed, by a 64-bit congruential generator."""
-    state = np.asarray(seeds, dtype=np.int64).copy()
-    source = np.tile(np.arange(256), (len(state), 1))
-    shuffled = np.empty_like(source)
-    each = np.arange(len(state))
+    state = np.asarray(seeds, dtype=np.int64)
+    states = np.empty((PERIOD, len(state)), np.int64)
     for _ in range(3):
         state = state * LCG_MULTIPLIER + LCG_INCREMENT
-    for last in range(255, -1, -1):
-        state = state * LCG_MULTIPLIER + LCG_INCREMENT
-        pick = (state + 31) % (last + 1)
-        shuffled[:, last] = source[each, pick]
-        source[each, pick] = source[:, last]
+    for row in states:
+        state = row[:] = state * LCG_MULTIPLIER + LCG_INCREMENT
+    lasts = range(PERIOD - 1, -1, -1)
+    picks = (states.T + 31) % (np.array(lasts) + 1)
+    return np.array([_shuffled(own, lasts) for own in picks.tolist()]).reshape(-1, PERIOD)
+
+
+def _shuffled(picks: Sequence[int], lasts: Sequence[int]) -> list[int]:
+    source, shuffled = list(range(PERIOD)), [0] * PERIOD
+    for pick, last in zip(picks, lasts, strict=True):
+        shuffled[last], source[pick] = source[pick], source[last]
     return shuffled
 
 
-def _gradient_window(perm: Tensor, i: Tensor, j: Tensor, dtype: torch.dtype) -> Tensor:
-    """Gradients (lattice basis) at the points i x j, int64 [B or 1, I], [B or 1, J]: -> [2, B, I * J]."""
-    gradients = torch.tensor(GRADIENTS, dtype=dtype, device=perm.device)
-    gradients = (gradients + SQUISH * gradients.sum(dim=1, keepdim=True)) * SCALE
-    hashes = (perm.gather(1, (i & 255).expand(len(perm), -1))[:, :, None] + j[:, None]) & 255
-    which = perm.gather(1, hashes.flatten(1)).bitwise_and_(14) >> 1
-    return torch.stack([gradients[:, 0][which], gradients[:, 1][which]])
+class _Geometry(NamedTuple):
+    """What does not depend on the seed: B is 1 where all samples have the same lattice coordinates.
 
-
-def _lattice_noise(i: Tensor, j: Tensor, fu: Tensor, fv: Tensor, perm: Tensor, cells: Tensor) -> Tensor:
-    """Noise at the lattice coordinates cells + (i + fu, j + fv) -> [B, P].
-
-    i, j: whole cells. fu, fv: fractions in [0, 1). All four floating point, [B, P] or [1, P].
-    perm: permutations [B, 256]. cells: offset of each sample in whole cells, int64 [B, 2] or [1, 2].
+    rows, columns: whole cells of the window of lattice points in reach, int64 [I], [J].
+    corners: of each of the four points in reach of a pixel, its place in the window, int64 [B, P], and the weighted
+        distance along u and v, [B, P].
     """
+
+    rows: Tensor
+    columns: Tensor
+    corners: list[tuple[Tensor, Tensor, Tensor]]
+
+
+def _geometry(i: Tensor, j: Tensor, fu: Tensor, fv: Tensor) -> _Geometry:
+    """Whole cells i, j and fractions fu, fv in [0, 1] of lattice coordinates, all four floating point [B, P]."""
     i_first, j_first = int(i.min()) - 1, int(j.min()) - 1
-    rows = torch.arange(i_first, int(i.max()) + 3, device=perm.device)
-    columns = torch.arange(j_first, int(j.max()) + 3, device=perm.device)
+    rows = torch.arange(i_first, int(i.max()) + 3, device=i.device)
+    columns = torch.arange(j_first, int(j.max()) + 3, device=i.device)
     stride = len(columns)
-    gradient_u, gradient_v = _gradient_window(perm, rows + cells[:, :1], columns + cells[:, 1:], fu.dtype)
 
     # The upper triangle of a cell is the lower one turned by half a turn about the middle of the cell.
     upper = (fu + fv > 1).to(fu.dtype)
@@ -90,15 +95,35 @@ def _lattice_noise(i: Tensor, j: Tensor, fu: Tensor, fv: Tensor, perm: Tensor, c
     extra_u = 2 * (beyond | (fu > fv)).to(fu.dtype) - 1
     extra_v = 2 * (beyond | (fu <= fv)).to(fu.dtype) - 1
 
-    total = torch.zeros(len(perm), fu.shape[1], dtype=fu.dtype, device=fu.device)
-    corners = torch.tensor([[0, 0], [1, 0], [0, 1]], dtype=fu.dtype, device=fu.device)
-    for a, b in (*corners, (extra_u, extra_v)):
+    corners = []
+    nearest = torch.tensor([[0, 0], [1, 0], [0, 1]], dtype=fu.dtype, device=fu.device)
+    for a, b in (*nearest, (extra_u, extra_v)):
         p, q = fu - a, fv - b
         half_square = (p + q).mul_(p).addcmul_(q, q)
         weight = (1 - half_square).clamp_(min=0).square_().square_().mul_(sign)
-        index = torch.addcmul(origin, sign, a * stride + b).long().expand(len(perm), -1)
-        total.addcmul_(gradient_u.gather(1, index), p.mul_(weight))
-        total.addcmul_(gradient_v.gather(1, index), q.mul_(weight))
+        corners.append((torch.addcmul(origin, sign, a * stride + b).long(), p.mul_(weight), q.mul_(weight)))
+    return _Geometry(rows, columns, corners)
+
+
+def _gradient_window(perm: Tensor, i: Tensor, j: Tensor, dtype: torch.dtype) -> Tensor:
+    """Gradients (lattice basis) at the points i x j, int64 [B or 1, I], [B or 1, J]: -> [2, B, I * J]."""
+    gradients = torch.tensor(GRADIENTS, dtype=dtype, device=perm.device)
+    gradients = (gradients + SQUISH * gradients.sum(dim=1, keepdim=True)) * SCALE
+    hashes = (perm.gather(1, (i & 255).expand(len(perm), -1))[:, :, None] + j[:, None]) & 255
+    which = perm.gather(1, hashes.flatten(1)).bitwise_and_(14) >> 1
+    return torch.stack([gradients[:, 0][which], gradients[:, 1][which]])
+
+
+def _lattice_noise(geometry: _Geometry, perm: Tensor, cells: Tensor) -> Tensor:
+    """Noise -> [B, P]. perm: permutations [B, 256]. cells: offset of each sample in whole cells, int64 [B or 1, 2]."""
+    _, along_u, _ = geometry.corners[0]
+    rows, columns = geometry.rows + cells[:, :1], geometry.columns + cells[:, 1:]
+    gradient_u, gradient_v = _gradient_window(perm, rows, columns, along_u.dtype)
+    total = torch.zeros(len(perm), along_u.shape[1], dtype=along_u.dtype, device=perm.device)
+    for place, along_u, along_v in geometry.corners:
+        place = place.expand(len(perm), -1)
+        total.addcmul_(gradient_u.gather(1, place), along_u)
+        total.addcmul_(gradient_v.gather(1, place), along_v)
     return total
 
 
@@ -109,7 +134,7 @@ def noise2(x: Tensor, y: Tensor, seeds: np.ndarray) -> Tensor:
     i, j = u.floor(), v.floor()
     perm = torch.from_numpy(permutations(seeds)).to(x.device)
     origin = torch.zeros(1, 2, dtype=torch.long, device=x.device)
-    return _lattice_noise(i, j, u - i, v - j, perm, origin)
+    return _lattice_noise(_geometry(i, j, u - i, v - j), perm, origin)
 
 
 def _cells(parts: tuple[Tensor, ...], device: torch.device | str) -> tuple[Tensor, Tensor]:
@@ -118,6 +143,22 @@ def _cells(parts: tuple[Tensor, ...], device: torch.device | str) -> tuple[Tenso
     fraction = sum((part - part.floor()).float().to(device) for part in parts)
     carry = fraction.floor()
     return whole + carry, fraction - carry
+
+
+def _octave_geometry(height: int, width: int, cells_per_pixel: float, part: Tensor, device: str) -> _Geometry:
+    """Of all pixels of an image, moved by `part` of a cell, float64 [B, 2]."""
+    # Coordinates are laid out in float64 on the CPU (not every device has it), as three short vectors.
+    x = torch.arange(width, dtype=torch.float64)[None, None, :] * cells_per_pixel
+    y = torch.arange(height, dtype=torch.float64)[None, :, None] * cells_per_pixel
+    i, fu = _cells((x * (1 + STRETCH), y * STRETCH, part[:, 0, None, None]), device)
+    j, fv = _cells((x * STRETCH, y * (1 + STRETCH), part[:, 1, None, None]), device)
+    return _geometry(*(coordinate.flatten(1) for coordinate in (i, j, fu, fv)))
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)  # what reconstruction lays out, training may use
+def _unmoved_geometry(height: int, width: int, cells_per_pixel: float, device: str) -> _Geometry:
+    return _octave_geometry(height, width, cells_per_pixel, torch.zeros(1, 2, dtype=torch.float64), device)
 
 
 def octave_noise(
@@ -139,22 +180,20 @@ def octave_noise(
 
     Returns float32 [B, height, width] on `device`; with the defaults the standard deviation is about 0.59.
     """
-    perm = torch.from_numpy(permutations(seeds)).to(device)
-    shifts = np.zeros((1, octaves, 2))
+    perm, device = torch.from_numpy(permutations(seeds)).to(device), str(device)
+    cells = torch.zeros(1, octaves, 2, dtype=torch.long, device=device)
     if offset:
-        shifts = np.stack([np.random.default_rng(int(seed) % 2**64).uniform(0, PERIOD, (octaves, 2)) for seed in seeds])
-    # Coordinates are laid out in float64 on the CPU (not every device has it), as three short vectors.
-    shift = torch.from_numpy(shifts)
-    cells, part = shift.floor().long().to(device), (shift - shift.floor())[..., None, None]
-    x = torch.arange(width, dtype=torch.float64)[None, None, :]
-    y = torch.arange(height, dtype=torch.float64)[None, :, None]
+        shifts = [np.random.default_rng(int(seed) % 2**64).uniform(0, PERIOD, (octaves, 2)) for seed in seeds]
+        shift = torch.from_numpy(np.stack(shifts))
+        cells, part = shift.floor().long().to(device), shift - shift.floor()
     total = torch.zeros(len(perm), height * width, device=device)
     for octave in range(octaves):
-        scaled_x, scaled_y = x * 2**octave / wavelength, y * 2**octave / wavelength
-        i, fu = _cells((scaled_x * (1 + STRETCH), scaled_y * STRETCH, part[:, octave, 0]), device)
-        j, fv = _cells((scaled_x * STRETCH, scaled_y * (1 + STRETCH), part[:, octave, 1]), device)
-        points = (coordinate.flatten(1) for coordinate in (i, j, fu, fv))
-        total += persistence**octave * _lattice_noise(*points, perm, cells[:, octave])
+        frequency = 2**octave / wavelength
+        if offset:
+            geometry = _octave_geometry(height, width, frequency, part[:, octave], device)
+        else:
+            geometry = _unmoved_geometry(height, width, frequency, device)
+        total += persistence**octave * _lattice_noise(geometry, perm, cells[:, octave])
     return total.view(-1, height, width)
 
 

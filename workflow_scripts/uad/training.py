@@ -49,7 +49,12 @@ class _Training(lightning.LightningModule):
 
     def _generator(self, *purpose: str | int) -> torch.Generator:
         seed = seed_for(self.seed, *purpose)
-        torch.manual_seed(seed)  # dropout and drop path draw from the global generator
+        # Dropout and drop path draw from the device's own generator.  torch.manual_seed would seed it too, but notes a
+        # stack trace for every kind of device that is not in use, which takes longer and longer lists.
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)
         return torch.Generator(self.device).manual_seed(seed)
 
     def training_step(self, batch: tuple[int, torch.Tensor], _: int) -> torch.Tensor:

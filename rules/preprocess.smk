@@ -78,7 +78,7 @@ rule flag_outliers:
     params:
         versions=[
             module_version("preprocessing/quality.py"),
-            module_version("reporting/contact_sheets.py"),
+            module_version("preprocessing/contact_sheets.py"),
         ],
         sheets=lambda wc: f"{RESULTS}/preprocessed/{wc.cohort}/sheets",
     shell:

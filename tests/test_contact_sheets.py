@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from uad.reporting.contact_sheets import COLUMNS, HEIGHT, ROWS, WIDTH, draw_sheets, thumbnail
+from uad.preprocessing.contact_sheets import COLUMNS, HEIGHT, ROWS, WIDTH, draw_sheets, thumbnail
 from uad.volumes import Volume, write_volume
 
 FLAG = (213, 94, 0)

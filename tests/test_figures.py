@@ -13,6 +13,7 @@ from matplotlib.container import BarContainer
 from matplotlib.text import Text
 from skimage.color import deltaE_ciede2000, rgb2lab
 
+from uad import pictures
 from uad.errors import InputError
 from uad.reporting import architecture, figures, overview, panels, residuals, style
 
@@ -174,10 +175,12 @@ def volume(reconstruction=True):
 
 def test_slice_with_the_largest_lesion_is_chosen():
     example = volume()
-    assert panels.lesion_slice(example["label"], example["image"]) == 4  # the excluded region of slice 2 does not count
+    assert (
+        pictures.lesion_slice(example["label"], example["image"]) == 4
+    )  # the excluded region of slice 2 does not count
     brain = np.zeros((5, 4, 4))
     brain[3, 1:3, 1:3] = 1
-    assert panels.lesion_slice(np.zeros((5, 4, 4)), brain) == 3
+    assert pictures.lesion_slice(np.zeros((5, 4, 4)), brain) == 3
 
 
 def test_examples_round_trip_and_crop_to_the_brain(tmp_path):

@@ -23,11 +23,11 @@ from uad.config.model import PackSettings, PreprocessSettings, TrainSettings
 from uad.methods import load_method
 from uad.metrics import pooled
 from uad.packing import pack
+from uad.preprocessing.contact_sheets import draw_sheets
 from uad.preprocessing.register import register_shard
 from uad.preprocessing.scan import read_table
 from uad.preprocessing.skull_strip import skull_strip_shard
 from uad.reconstruction import read_arm_on_cohort
-from uad.reporting.contact_sheets import draw_sheets
 from uad.scoring import RowKeys, ScoreSettings, VolumeToScore, healthy_thresholds, score_cohort
 from uad.slices import SliceSource
 from uad.store import Store

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from uad import pictures
 from uad.benchmarks import read_benchmarks
 from uad.errors import InputError
 from uad.postprocessing import PostProcessing
@@ -330,7 +331,7 @@ def test_a_thumbnail_outlines_brain_and_lesion():
     label = np.zeros(run.SHAPE, np.uint8)
     label[run.LESION] = 1
     image = run.image_of("brats21", "scan-0")
-    picture = quality.scan_picture(image, image > 0, label)
+    picture = pictures.scan_picture(image, image > 0, label)
     factor = 13  # 10 rows become 130
     assert picture.shape == (10 * factor, (8 + 8 + 10) * factor, 3)
     colours = {tuple(colour) for colour in picture.reshape(-1, 3)}

@@ -9,9 +9,9 @@ import pandas as pd
 
 from uad.errors import run_program
 from uad.files import atomic_path
+from uad.preprocessing.contact_sheets import draw_sheets
 from uad.preprocessing.quality import MEASURED, outliers
 from uad.preprocessing.scan import read_table
-from uad.reporting.contact_sheets import draw_sheets
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from uad.errors import InputError
+from uad.pictures import lesion_slice
 from uad.reporting import style
 
 RECIPE_VERSION = 2
@@ -51,14 +52,6 @@ def load_example(path: str | Path, cohort: str) -> dict[str, Any]:
             return {**example, **{key: str(archive[f"{cohort}/{key}"]) for key in TEXTS}}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a readable example file ({error}); score the arm again") from error
-
-
-def lesion_slice(label: np.ndarray, image: np.ndarray) -> int:
-    """Index of the axial slice of [Z, Y, X] volumes with the largest lesion area (label 1); of the largest
-    brain without a lesion.
-    """
-    area = (label == 1).sum(axis=(1, 2))
-    return int(np.argmax(area if area.any() else (image > 0).sum(axis=(1, 2))))
 
 
 def slice_examples(examples: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, np.ndarray]]:

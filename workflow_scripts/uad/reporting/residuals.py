@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from uad.errors import InputError
+from uad.pictures import lesion_slice
 from uad.reporting import style
-from uad.reporting.panels import brain_box, draw_panel, lesion_slice
+from uad.reporting.panels import brain_box, draw_panel
 
 RECIPE_VERSION = 2
 

@@ -18,10 +18,10 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
+from uad.pictures import lesion_slice
 from uad.postprocessing import PostProcessing, clean_map, remove_small_components
 from uad.reconstruction import Reconstructions
 from uad.reporting.cells import cell_rows, readings_of, select_rows
-from uad.reporting.panels import lesion_slice
 from uad.reporting.paper_numbers import cohort_title
 from uad.store import Store
 

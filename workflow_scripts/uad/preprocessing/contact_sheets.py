@@ -13,7 +13,7 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from uad.files import atomic_path
-from uad.reporting.report.quality import scan_picture
+from uad.pictures import scan_picture
 from uad.volumes import read_image, read_label
 
 RECIPE_VERSION = 1

@@ -98,6 +98,7 @@ rule figures:
         f"{RESULTS}/benchmarks/figures.tsv"
     conda:
         "../envs/analysis.yaml"
+    threads: 4
     resources:
         mem_mb=growing(4000),
         runtime=growing(60),
@@ -114,7 +115,7 @@ rule figures:
         folder=lambda wc: f"{RESULTS}/figures",
     shell:
         "python workflow_scripts/make_figures.py --settings {params.settings} --examples {params.examples}"
-        " --folder {params.folder} --scores {input.scores} --curves {input.curves}"
+        " --folder {params.folder} --workers {threads} --scores {input.scores} --curves {input.curves}"
         " --experiments {input.experiments} 2>&1 | tee {log}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import matplotlib.colors
 import matplotlib.image
@@ -124,6 +125,25 @@ def test_same_input_gives_same_bytes(tmp_path):
         written.append([path.read_bytes() for path in paths])
     assert written[0] == written[1]
     assert b"<dc:date>" not in written[0][1]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_figures_drawn_in_several_processes_are_the_same_bytes(tmp_path, workers):
+    drawn = {"method": architecture.architecture_figure, "again": architecture.architecture_figure}
+    style.save_all(drawn, tmp_path, workers)
+    alone, *_ = style.save(architecture.architecture_figure(), tmp_path / "alone")
+    assert sorted(path.name for path in tmp_path.glob("*.svg")) == ["again.svg", "alone.svg", "method.svg"]
+    assert all((tmp_path / f"{stem}.png").read_bytes() == alone.read_bytes() for stem in drawn)
+
+
+def test_what_is_wrong_with_a_figure_comes_through(tmp_path):
+    def refused():
+        raise InputError("fold0.npz: damaged; run the arm again")
+
+    with pytest.raises(InputError, match="damaged; run the arm again"):
+        style.save_all({"bad": refused, "good": architecture.architecture_figure}, tmp_path, 2)
+    with pytest.raises(InputError, match="a process that draws figures died"):
+        style.save_all({"killed": lambda: os.kill(os.getpid(), 9)}, tmp_path, 2)
 
 
 def test_every_arm_has_its_own_look_and_controls_take_none():

@@ -1,7 +1,12 @@
 """Draw the figures: the method, examples per cohort, Dice against noise level, maps of all arms, overview."""
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from uad.errors import run_program
 from uad.provenance import Provenance
@@ -25,6 +30,7 @@ def main() -> None:
     parser.add_argument("--examples", required=True, type=Path, help="folder with <arm>/<modality>/fold0.npz")
     parser.add_argument("--curves", nargs="*", default=[], help=".../<stage>/<arm>/<modality>/fold<k>/log.csv")
     parser.add_argument("--experiments", nargs="*", default=[], type=Path, help="one file per fold; the first is drawn")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw")
     parser.add_argument("--folder", required=True, type=Path)
     arguments = parser.parse_args()
 
@@ -34,33 +40,40 @@ def main() -> None:
     scores = read_scores(arguments.scores, arms, len(folds))
     places = [tuple(place) for place in settings["pathological"]]
     shown = [arm["arm"] for arm in arms if not arm["control"]] or [arm["arm"] for arm in arms]
-    style.save(architecture_figure(), arguments.folder / "fig1")
-    examples = {}
-    for cohort, modality in [*map(tuple, settings["healthy"]), *places]:
+    figures: dict[str, Callable[[], Figure]] = {"fig1": architecture_figure}
+
+    def examples_of(cohort: str, modality: str) -> dict[str, dict[str, Any]]:
         files = {arm: arguments.examples / arm / modality / "fold0.npz" for arm in shown}
-        examples[cohort, modality] = {arm: load_example(path, cohort) for arm, path in files.items()}
-        slices = slice_examples(examples[cohort, modality])
-        figure = examples_figure(slices, arms, shown, cohort_title(cohort, modality))
-        style.save(figure, arguments.folder / f"fig4-{cohort}-{modality}")
-    titles = {place: cohort_title(*place) for place in places}
-    figure = residuals_figure({place: examples[place] for place in places}, arms, shown, titles)
-    style.save(figure, arguments.folder / "fig6")
+        return {arm: load_example(path, cohort) for arm, path in files.items()}
+
+    def draw_examples(cohort: str, modality: str) -> Figure:
+        slices = slice_examples(examples_of(cohort, modality))
+        return examples_figure(slices, arms, shown, cohort_title(cohort, modality))
+
+    def draw_residuals() -> Figure:
+        titles = {place: cohort_title(*place) for place in places}
+        return residuals_figure({place: examples_of(*place) for place in places}, arms, shown, titles)
+
+    for cohort, modality in [*map(tuple, settings["healthy"]), *places]:
+        figures[f"fig4-{cohort}-{modality}"] = partial(draw_examples, cohort, modality)
+    figures["fig6"] = draw_residuals
     if any(arm["reads_noise_levels"] for arm in arms):
-        style.save(noise_level_figure(scores, arms, places, folds), arguments.folder / "fig5")
+        figures["fig5"] = partial(noise_level_figure, scores, arms, places, folds)
     if arguments.experiments:
         folds_shown = [load_experiments(path) for path in arguments.experiments]
         by_name = {arm["arm"]: arm for arm in arms}
         pair = {role: by_name[name] for role, name in settings["experiment_arms"].items()}
         shown_at = [tuple(place) for place in settings["experiment_places"]]
-        style.save(contrast_figure(folds_shown[0], pair, arms, shown_at[0]), arguments.folder / "fig2")
-        style.save(histograms_figure(folds_shown, pair, arms, shown_at), arguments.folder / "fig3")
+        figures["fig2"] = partial(contrast_figure, folds_shown[0], pair, arms, shown_at[0])
+        figures["fig3"] = partial(histograms_figure, folds_shown, pair, arms, shown_at)
     curves = read_curves(arguments.curves)
     for modality in sorted({modality for _, modality in curves}):
         trained, pretrained = curves["models", modality], curves.get(("pretrained", modality))
-        figure = learning_curves_figure(trained, arms, folds, modality.upper(), pretrained)
-        style.save(figure, arguments.folder / f"curves-{modality}")
-    single = str(settings["single"])
-    style.save(overview_figure(scores, arms, places, folds, single), arguments.folder / "overview")
+        figures[f"curves-{modality}"] = partial(
+            learning_curves_figure, trained, arms, folds, modality.upper(), pretrained
+        )
+    figures["overview"] = partial(overview_figure, scores, arms, places, folds, str(settings["single"]))
+    style.save_all(figures, arguments.folder, arguments.workers)
     provenance.write(arguments.folder / "provenance.json", rows=len(scores))
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +21,7 @@ import pandas as pd
 from uad.errors import DiskFull, InputError, says_disk_full
 from uad.files import atomic_path, sha256_of
 from uad.preprocessing.scan import Scan
+from uad.processes import forked_workers
 
 COLUMNS = (
     "subject", "modality", "image", "mask", "label", "sha256", "seconds", "status", "message",
@@ -117,8 +117,7 @@ def _process_all(step: Step, scans: Sequence[Scan], workers: int) -> Iterator[tu
         for scan in scans:
             yield scan, *process_scan(step, scan)
         return
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(min(workers, len(scans)), mp_context=context) as pool:
+    with forked_workers(min(workers, len(scans))) as pool:
         waiting = {pool.submit(process_scan, step, scan): scan for scan in scans}
         yield from _collect(waiting, as_completed(waiting))
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from uad.errors import InputError
 from uad.files import atomic_path
+from uad.processes import forked_workers
 
 HEADROOM = 1.06  # a Dice axis ends this much above its highest value
 SINGLE_CM = 8.5
@@ -132,3 +135,29 @@ def save(figure: Figure, stem: str | Path) -> list[Path]:
                 figure.savefig(temporary, dpi=DPI, metadata=entries, facecolor="white")
             figure.set_layout_engine("none")  # the first format has laid the figure out
     return paths
+
+
+def save_all(figures: Mapping[str, Callable[[], Figure]], folder: Path, workers: int) -> None:
+    """Draw and save figures, stem -> function that draws it, in so many processes.
+
+    Raises:
+        InputError: a process died. What drawing a figure raises comes through.
+    """
+    with forked_workers(min(workers, len(figures)), _FIGURES.update, figures) as pool:
+        waiting = [pool.submit(_draw, stem, folder) for stem in figures]
+        try:
+            for future in waiting:
+                future.result()
+        except BrokenProcessPool:
+            raise InputError(
+                f"{folder}: a process that draws figures died (often too little memory); run again with fewer cores"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_FIGURES: dict[str, Callable[[], Figure]] = {}  # of a worker of `save_all`; functions cannot be sent to it
+
+
+def _draw(stem: str, folder: Path) -> None:
+    save(_FIGURES[stem](), folder / stem)

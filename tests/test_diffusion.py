@@ -163,3 +163,13 @@ def test_reconstruct_noises_at_index_499_and_does_not_clamp():
 def test_reconstruct_refuses_noise_levels_outside_the_schedule(t_test):
     with pytest.raises(ValueError, match=str(t_test)):
         reconstruct(Recorder(None), torch.zeros(1, 1, 4, 4), t_test, seeded(), SCHEDULE, NoiseOptions())
+
+
+def test_noise_first_drawn_by_a_reconstruction_serves_a_training():
+    """Both share what was laid out for an image size, and no gradient can go through a tensor of inference mode."""
+    with torch.inference_mode():
+        drawn = octave_noise(11, 13, np.array([5]))
+    weight = torch.ones(1, requires_grad=True)
+    again = octave_noise(11, 13, np.array([5]))
+    (weight * again).sum().backward()
+    assert torch.equal(drawn, again) and weight.grad == again.sum()

@@ -156,7 +156,6 @@ def _octave_geometry(height: int, width: int, cells_per_pixel: float, part: Tens
 
 
 @lru_cache(maxsize=16)
-@torch.inference_mode(False)  # what reconstruction lays out, training may use
 def _unmoved_geometry(height: int, width: int, cells_per_pixel: float, device: str) -> _Geometry:
     return _octave_geometry(height, width, cells_per_pixel, torch.zeros(1, 2, dtype=torch.float64), device)
 

@@ -111,6 +111,20 @@ def test_unfinished_data_are_refused(results):
         share_data(config_of("b", data_of="c"), results / "b")
 
 
+@pytest.mark.parametrize("file", ["store/ixi_t2.labels.npy", "splits/wmh.tsv", "preprocessed/ixi/shard-1.tsv"])
+def test_data_that_lie_no_longer_beside_their_record_are_refused(results, file):
+    (results / "a" / file).unlink()
+    with pytest.raises(InputError, match=rf"{file} does not exist; let run 'a' make its data first"):
+        share_data(config_of("b", data_of="a"), results / "b")
+
+
+def test_a_run_does_not_change_whose_data_it_uses(results):
+    share_data(config_of("b", data_of="a"), results / "b")
+    make_data(config_of("c"), results / "c")
+    with pytest.raises(InputError, match=r"b/cohorts is a link to \.\./a/cohorts already, not to \.\./c/cohorts; "):
+        share_data(config_of("b", data_of="c"), results / "b")
+
+
 def test_data_of_its_own_are_not_hidden(results):
     shutil.copytree(results / "a", results / "b")
     with pytest.raises(InputError, match="is there already and holds this run's own data"):

@@ -25,6 +25,7 @@ from uad.errors import InputError
 from uad.recipe import settings_record
 
 FOLDERS = ("cohorts", "splits", "skull_stripped", "preprocessed", "store")
+ENDINGS = {"pack": (".images.npy", ".masks.npy", ".labels.npy", ".tsv")}  # of what lies beside a record; others: .tsv
 
 
 def share_data(config: Config, results: Path) -> None:
@@ -39,8 +40,9 @@ def share_data(config: Config, results: Path) -> None:
     """
     other = results.parent / config.data_of
     for record, stage, content in _records(config, other):
-        if not record.exists():
-            raise InputError(f"data_of: {record} does not exist; let run '{config.data_of}' make its data first")
+        for file in (record, *(record.with_suffix(ending) for ending in ENDINGS.get(stage, (".tsv",)))):
+            if not file.exists():
+                raise InputError(f"data_of: {file} does not exist; let run '{config.data_of}' make its data first")
         wanted = json.loads(json.dumps(settings_record(stage, content)))
         difference = _difference(json.loads(record.read_text())["settings"], wanted)
         if difference:
@@ -98,7 +100,12 @@ def _link(link: Path, target: str) -> None:
     if not link.is_symlink():
         with contextlib.suppress(FileExistsError):  # a folder, or the link that another job has just made
             link.symlink_to(target)
-    if not link.is_symlink() or os.readlink(link) != target:
+    if not link.is_symlink():
         raise InputError(
             f"data_of: {link} is there already and holds this run's own data; give the run another name, or delete it"
+        )
+    if os.readlink(link) != target:
+        raise InputError(
+            f"data_of: {link} is a link to {os.readlink(link)} already, not to {target}; what this run holds was made "
+            f"from other data: give the run another name, or delete {link.parent}"
         )

@@ -12,6 +12,7 @@ from uad.cohorts.splits import subjects_in
 from uad.errors import InputError, run_program
 from uad.experiments import CONDITIONED, UNCONDITIONED, contrast_histograms, contrast_slices, load_arm
 from uad.files import atomic_path
+from uad.memory import keep_freed_memory
 from uad.provenance import Provenance
 from uad.recipe import read_settings
 from uad.seeds import seed_for
@@ -35,6 +36,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     modality, fold = settings["modality"], arguments.fold
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        keep_freed_memory()
 
     def progress(line: str) -> None:
         print(f"[experiments {modality} fold{fold}] {line}", file=sys.stderr, flush=True)

@@ -16,6 +16,7 @@ import torch
 from uad.acquisition.record import pinned_sha256
 from uad.errors import InputError
 from uad.files import sha256_of
+from uad.memory import keep_freed_memory
 from uad.volumes import Volume, itk_code, reorient
 
 _PARAMETER_FILES = ("dataset.json", "plans.json", "fold_all/checkpoint_final.pth")
@@ -49,6 +50,8 @@ class HdBet:
         self._predictor.allow_tqdm = False
         torch.backends.cudnn.benchmark = False  # its choice of algorithm varies from run to run
         torch.set_num_threads(threads)  # HD-BET asked for all cores
+        if device == "cpu":
+            keep_freed_memory()
 
     def mask(self, volume: Volume) -> np.ndarray:
         """Brain mask uint8 {0, 1} [X, Y, Z] of a head scan in any orientation."""

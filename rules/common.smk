@@ -36,7 +36,7 @@ from uad.errors import InputError
 from uad.files import exclusive
 from uad.preprocessing.templates import placed_sri24
 from uad.recipe import module_version, write_settings
-from uad.shared_data import refuse_links, share_data
+from uad.shared_data import STORE_FILES, refuse_links, share_data
 
 try:
     BASE = yaml.safe_load((Path(workflow.basedir) / "config.yaml").read_text())
@@ -123,13 +123,7 @@ def folds_of(arm):
 
 
 def store_files(cohort, modality):
-    return multiext(
-        f"{RESULTS}/store/{cohort}_{modality}",
-        ".images.npy",
-        ".masks.npy",
-        ".labels.npy",
-        ".tsv",
-    )
+    return multiext(f"{RESULTS}/store/{cohort}_{modality}", *STORE_FILES)
 
 
 def store_spacing_mm():

@@ -94,13 +94,7 @@ rule pack:
         ),
         cohort=f"{RESULTS}/cohorts/{{cohort}}.tsv",
     output:
-        multiext(
-            f"{RESULTS}/store/{{cohort}}_{{modality}}",
-            ".images.npy",
-            ".masks.npy",
-            ".labels.npy",
-            ".tsv",
-        ),
+        multiext(f"{RESULTS}/store/{{cohort}}_{{modality}}", *STORE_FILES),
     log:
         f"{RESULTS}/logs/pack/{{cohort}}_{{modality}}.log",
     benchmark:

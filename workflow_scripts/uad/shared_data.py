@@ -25,7 +25,7 @@ from uad.errors import InputError
 from uad.recipe import settings_record
 
 FOLDERS = ("cohorts", "splits", "skull_stripped", "preprocessed", "store")
-ENDINGS = {"pack": (".images.npy", ".masks.npy", ".labels.npy", ".tsv")}  # of what lies beside a record; others: .tsv
+STORE_FILES = (".images.npy", ".masks.npy", ".labels.npy", ".tsv")  # of one cohort and modality, beside their record
 
 
 def share_data(config: Config, results: Path) -> None:
@@ -40,7 +40,8 @@ def share_data(config: Config, results: Path) -> None:
     """
     other = results.parent / config.data_of
     for record, stage, content in _records(config, other):
-        for file in (record, *(record.with_suffix(ending) for ending in ENDINGS.get(stage, (".tsv",)))):
+        endings = STORE_FILES if stage == "pack" else (".tsv",)
+        for file in (record, *map(record.with_suffix, endings)):
             if not file.exists():
                 raise InputError(f"data_of: {file} does not exist; let run '{config.data_of}' make its data first")
         wanted = json.loads(json.dumps(settings_record(stage, content)))

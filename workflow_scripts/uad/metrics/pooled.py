@@ -13,9 +13,9 @@ import numpy as np
 
 from uad.metrics.segmentation import Volume, check_values, evaluated_voxels
 
-_BINS, _VALUES_PER_BIN = 2**15, 2**16
+_BINS = 2**15
 _INFINITE = np.uint32(0x7F800000)  # impossible values, and -0.0, have bit patterns from here on
-_BINS_AT_A_TIME = 16  # at most 2^20 values to count
+_BINS_AT_A_TIME = 16  # of 2^16 values each
 _COUNTED_AT_ONCE = 2**17  # values; counting has a cost per bin
 _MOST_KEPT = 2**24  # values; 64 MB
 _RESERVE = 2  # later volumes may be harder than those that say what can be dropped
@@ -40,13 +40,10 @@ def pooled_exact_threshold(volumes: Callable[[], Iterable[Volume]]) -> float:
     """
     highest = _HighestVoxels(volumes)
     best, threshold = highest.best()
-    if highest.floor and not best > _most_dice(highest.lesion_voxels, highest.called[highest.floor]):
+    lesion_voxels, called = highest.lesion_voxels, highest.called[highest.floor]
+    if highest.floor and not best > _dice(lesion_voxels, called, lesion_voxels):
         _, threshold = _HighestVoxels(volumes, from_zero=True).best()
     return threshold
-
-
-def _most_dice(lesion_voxels: int, called: int) -> float:
-    return 2.0 * lesion_voxels / (lesion_voxels + called)
 
 
 class _HighestVoxels:
@@ -182,17 +179,18 @@ def false_positive_thresholds(
     voxels = int(up_to[-1])
     if not voxels:
         return dict.fromkeys(rates, float("nan"))
+    # the 1e-9 keeps 0.1 * 30 = 3.0000000000000004 and 0.29 * 100 = 28.999999999999996 at the intended count
+    places = [voxels - 1 - min(int(rate * voxels + 1e-9), voxels - 1) for rate in rates]
+    numbers = np.searchsorted(up_to, places, side="right")
+    inside = _Counts(numbers)
+    for bits in brain:
+        inside.add(bits)
+    inside.settled()
     found = {}
-    for rate in rates:
-        # the 1e-9 keeps 0.1 * 30 = 3.0000000000000004 and 0.29 * 100 = 28.999999999999996 at the intended count
-        place = voxels - 1 - min(int(rate * voxels + 1e-9), voxels - 1)
-        number = int(np.searchsorted(up_to, place, side="right"))
-        inside = _Counts([number])
-        for bits in brain:
-            inside.add(bits)
-        values, counts = inside.settled().values, inside.counts
-        before = up_to[number] - bins[number]
-        found[rate] = _value(values[np.searchsorted(np.cumsum(counts), place - before, side="right")])
+    for rate, place, number in zip(rates, places, numbers, strict=True):
+        own = inside.values >> 16 == number
+        in_bin = place - (up_to[number] - bins[number])
+        found[rate] = _value(inside.values[own][np.searchsorted(np.cumsum(inside.counts[own]), in_bin, side="right")])
     return found
 
 
@@ -220,7 +218,7 @@ class _Again:
         self._kept = kept if room >= 0 else None
 
 
-def _dice(hits: np.ndarray, called: np.ndarray, lesion_voxels: int) -> np.ndarray:
+def _dice(hits: np.ndarray | int, called: np.ndarray | int, lesion_voxels: int) -> np.ndarray | float:
     return 2.0 * hits / (called + lesion_voxels)
 
 

@@ -21,8 +21,8 @@ from uad.cohorts.folder import FolderAdapter
 from uad.config.model import PreprocessSettings
 from uad.errors import InputError
 from uad.preprocessing.register import register_shard
-from uad.preprocessing.scan import read_table
 from uad.preprocessing.skull_strip import skull_strip_shard
+from uad.tabular import read_table
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "bad-input.md"
 ROWS = dict(re.findall(r"^\| ([a-z0-9-]+) \|[^|]*\| `([^`]+)` \|$", DOCUMENT.read_text(), re.MULTILINE))

@@ -20,10 +20,10 @@ from uad.cohorts.splits import read_splits
 from uad.methods import load_method
 from uad.postprocessing import PostProcessing
 from uad.preprocessing.itk import ants
-from uad.preprocessing.scan import read_table
 from uad.preprocessing.templates import find_atlas
 from uad.scoring import RowKeys, ScoreSettings, VolumeToScore, healthy_thresholds, score_cohort
 from uad.store import Store
+from uad.tabular import read_table
 
 ROOT = Path(__file__).parents[1]
 MSLUB = ROOT.parent / "shared" / "data" / "mslub" / "cross_sectional" / "MNI" / "patient07"

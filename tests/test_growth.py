@@ -25,12 +25,12 @@ from uad.metrics import pooled
 from uad.packing import pack
 from uad.preprocessing.contact_sheets import draw_sheets
 from uad.preprocessing.register import register_shard
-from uad.preprocessing.scan import read_table
 from uad.preprocessing.skull_strip import skull_strip_shard
 from uad.reconstruction import read_arm_on_cohort
 from uad.scoring import RowKeys, ScoreSettings, VolumeToScore, healthy_thresholds, score_cohort
 from uad.slices import SliceSource
 from uad.store import Store
+from uad.tabular import read_table
 
 FEW, MANY = 3, 30
 SETTINGS = PackSettings(crop=(72, 80, 60), dtype="float32", curvature_flow={"iterations": 0})

@@ -17,8 +17,8 @@ from uad.cohorts.folder import FolderAdapter
 from uad.config.model import PreprocessSettings
 from uad.files import sha256_of
 from uad.preprocessing.register import register_shard
-from uad.preprocessing.scan import read_table
 from uad.preprocessing.skull_strip import skull_strip_shard
+from uad.tabular import read_table
 
 ORDERS = [
     "".join(letters)

@@ -20,8 +20,9 @@ from uad.preprocessing.bias_field import correct_bias_field
 from uad.preprocessing.crop import bounding_box, crop
 from uad.preprocessing.itk import ants, move_label, resample_spacing
 from uad.preprocessing.register import register_shard
-from uad.preprocessing.scan import members, read_table
+from uad.preprocessing.scan import members
 from uad.preprocessing.skull_strip import skull_strip_shard
+from uad.tabular import read_table
 from uad.volumes import Volume, read_image, read_label
 
 SPACING = 4.0

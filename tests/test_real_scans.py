@@ -15,8 +15,8 @@ import pytest
 from uad.config.model import PreprocessSettings
 from uad.preprocessing.itk import ants
 from uad.preprocessing.register import register_shard
-from uad.preprocessing.scan import read_table
 from uad.preprocessing.skull_strip import skull_strip_shard
+from uad.tabular import read_table
 from uad.volumes import read_image, read_label
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ from uad.acquisition.sources import read_sources
 from uad.cohorts import find_adapter
 from uad.cohorts.unpack import is_junk
 from uad.errors import InputError, run_program
-from uad.files import atomic_path
+from uad.tabular import write_table
 
 _NO_DATA = (record.NAME, LISTING)
 
@@ -46,8 +46,7 @@ def main() -> None:
             for path in found]  # fmt: skip
     for row in rows:
         say(f"found {row['path']}")
-    with atomic_path(arguments.table) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, sep="\t", index=False)
+    write_table(pd.DataFrame(rows), arguments.table)
 
 
 def _is_data(name: str) -> bool:

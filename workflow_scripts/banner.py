@@ -3,9 +3,8 @@
 import argparse
 from pathlib import Path
 
-import pandas as pd
-
 from uad.errors import run_program
+from uad.reporting.tables import read_csv
 
 
 def main() -> None:
@@ -15,7 +14,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     results = arguments.results
-    table = pd.read_csv(results / "tables/table3.csv")
+    table = read_csv(results / "tables/table3.csv")
     dice = table[(table["metric"] == "dice") & (table["status"] == "ok")]
     wide = dice.assign(arm=dice["arm"] + dice["ens"].map({0: "", 1: " (ensemble)"}))
     wide = wide.pivot_table(index="arm", columns="cohort", values="mean", sort=False).round(1)

@@ -8,10 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from uad.errors import run_program
-from uad.files import atomic_path
 from uad.preprocessing.contact_sheets import draw_sheets
 from uad.preprocessing.quality import MEASURED, outliers
-from uad.preprocessing.scan import read_table
+from uad.tabular import read_table, write_table
 
 
 def main() -> None:
@@ -28,8 +27,7 @@ def main() -> None:
         print(f"[quality] {row.subject} {row.modality} stands out: {row.outlier}", file=sys.stderr)
     shutil.rmtree(arguments.sheets, ignore_errors=True)  # there may have been more pages
     draw_sheets(rows, arguments.sheets)
-    with atomic_path(arguments.table) as temporary:
-        rows[["subject", "modality", "status", *MEASURED, "outlier"]].to_csv(temporary, sep="\t", index=False)
+    write_table(rows[["subject", "modality", "status", *MEASURED, "outlier"]], arguments.table)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ import pandas as pd
 
 from uad.cohorts.splits import subjects_in
 from uad.errors import InputError, run_program
-from uad.files import atomic_path
 from uad.methods import Method, method_of
 from uad.provenance import Provenance
 from uad.recipe import read_settings
 from uad.reconstruction import read_arm_on_cohort
 from uad.seeds import seed_for
 from uad.store import Store
+from uad.tabular import write_table
 
 
 def trained_network(settings: dict[str, Any], method: Method, store: Store, arguments: argparse.Namespace) -> Any:
@@ -68,8 +68,7 @@ def main() -> None:
         )  # fmt: skip
         rows.append({"cohort": cohort, **row})
     provenance.write(arguments.table.parent / "provenance.json", volumes=sum(row["volumes"] for row in rows))
-    with atomic_path(arguments.table) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, sep="\t", index=False)
+    write_table(pd.DataFrame(rows), arguments.table)
 
 
 if __name__ == "__main__":

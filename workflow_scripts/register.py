@@ -10,11 +10,11 @@ os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"  # more threads make AN
 from uad.config.model import PreprocessSettings
 from uad.errors import run_program
 from uad.preprocessing.register import register_shard
-from uad.preprocessing.scan import read_table
 from uad.preprocessing.templates import find_atlas
 from uad.provenance import Provenance
 from uad.recipe import read_settings
 from uad.seeds import seed_for
+from uad.tabular import read_table
 
 
 def main() -> None:

@@ -10,10 +10,11 @@ os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")  # read by IT
 from uad.cohorts import find_adapter
 from uad.config.model import CohortSettings, PreprocessSettings
 from uad.errors import run_program
-from uad.preprocessing.scan import members, read_table
+from uad.preprocessing.scan import members
 from uad.preprocessing.skull_strip import skull_strip_shard
 from uad.provenance import Provenance
 from uad.recipe import read_settings
+from uad.tabular import read_table
 
 
 def main() -> None:

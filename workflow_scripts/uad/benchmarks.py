@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from uad.tabular import read_table
+
 _MISSING = ["-", "NA"]  # Snakemake's words for what it could not measure
 
 
@@ -15,7 +17,7 @@ def read_benchmarks(folder: Path) -> pd.DataFrame:
     A file `benchmarks/<stage>/<job>.tsv` or `benchmarks/<stage>.tsv` holds one line per repeat of its job.
     """
     frames = [
-        pd.read_csv(path, sep="\t", na_values=_MISSING).assign(
+        read_table(path, numbers=("s", "cpu_time", "max_rss"), missing=_MISSING).assign(
             stage=path.relative_to(folder).parts[0].removesuffix(".tsv"),
             job=path.stem if path.parent != folder else "",
         )

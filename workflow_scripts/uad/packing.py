@@ -17,8 +17,8 @@ import SimpleITK as sitk
 
 from uad.errors import InputError
 from uad.files import atomic_path
-from uad.preprocessing.scan import read_table
 from uad.store import ARRAYS, array_path, index_path, new_array
+from uad.tabular import read_table, write_table
 from uad.volumes import itk_code, read_image, read_label
 
 RECIPE_VERSION = 1
@@ -78,8 +78,7 @@ def pack(
         index_path(prefix).unlink(missing_ok=True)  # no index while the arrays are exchanged
     index = cohort.loc[rows["subject"], ["site", "scanner", "age"]].reset_index()
     index.insert(0, "row", range(len(index)))
-    with atomic_path(index_path(prefix)) as temporary:
-        index.assign(lesion_ml=lesion_ml).to_csv(temporary, sep="\t", index=False)
+    write_table(index.assign(lesion_ml=lesion_ml), index_path(prefix))
 
 
 def _scans(shard_tables: Sequence[str | Path], modality: str) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from uad.memory import keep_freed_memory
 from uad.methods import Method, Scan
 from uad.seeds import seed_for
 from uad.store import Store, new_array
+from uad.tabular import read_table, write_table
 
 if TYPE_CHECKING:
     import torch
@@ -70,8 +71,7 @@ def read_arm_on_cohort(
         cache.flush()
         del cache
     index = path.with_suffix(".tsv")
-    with atomic_path(index) as temporary:
-        pd.DataFrame({"row": range(len(subjects)), "subject": subjects}).to_csv(temporary, sep="\t", index=False)
+    write_table(pd.DataFrame({"row": range(len(subjects)), "subject": subjects}), index)
     return {
         "array": str(path), "index": str(index), "sha256": sha256_of(path), "gives": method.gives,
         "t_tests": json.dumps(levels if method.reads_noise_levels else []), "volumes": len(subjects),
@@ -100,7 +100,7 @@ class Reconstructions:
     """Reading side: the cached arrays of one (arm, modality, fold)."""
 
     def __init__(self, table: str | Path) -> None:
-        self._rows = pd.read_csv(table, sep="\t").set_index("cohort")
+        self._rows = read_table(table).set_index("cohort")
         self._opened: dict[str, tuple[np.ndarray, dict[str, int], str, list[int]]] = {}
 
     def open(self, cohort: str) -> tuple[np.ndarray, dict[str, int], str, list[int]]:
@@ -118,6 +118,6 @@ class Reconstructions:
             raise InputError(f"{row['array']}: missing; delete the table beside it and run again")
         if sha256_of(row["array"]) != row["sha256"]:
             raise InputError(f"{row['array']}: changed since it was written; delete it and run again")
-        index = pd.read_csv(row["index"], sep="\t", dtype={"subject": str})
+        index = read_table(row["index"], integers=("row",))
         rows = dict(zip(index["subject"], index["row"], strict=True))
         return np.load(row["array"], mmap_mode="r"), rows, row["gives"], json.loads(row["t_tests"])

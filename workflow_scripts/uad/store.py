@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike
 
 from uad.errors import InputError
 from uad.methods.base import Scan
-from uad.preprocessing.scan import read_table
+from uad.tabular import read_table
 
 RECIPE_VERSION = 1
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from uad.cohorts.base import Adapter, Part
 from uad.cohorts.promise import Promise
+from uad.tabular import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,12 +56,11 @@ class Atlas(Adapter):
 
     def add_details(self, table: pd.DataFrame, files: Mapping[str, Path]) -> None:
         """Scanner brand and field strength from the metadata sheet; the id column is found by its content."""
-        import pandas as pd
 
         sheet = next((path for name, path in files.items() if self.metadata.search(name)), None)
         if sheet is None:
             return
-        rows = pd.read_csv(sheet, dtype=str, keep_default_na=False)
+        rows = read_table(sheet)
         ids = next((c for c in rows if rows[c].str.fullmatch(_SUBJECT, flags=re.IGNORECASE).any()), None)
         columns = [column for column in ("Scanner Brand", "Scanner Strength") if column in rows]
         if ids is None or not columns:

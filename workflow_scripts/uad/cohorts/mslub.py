@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from uad.cohorts.base import Adapter, Part
 from uad.cohorts.promise import Promise
+from uad.tabular import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +58,7 @@ class Mslub(Adapter):
         sheet = next((path for name, path in files.items() if self.metadata.search(name)), None)
         if sheet is None:
             return
-        info = pd.read_csv(sheet, dtype=str)
+        info = read_table(sheet)
         if {"patient_id", "age"} <= set(info):
             numbers = pd.to_numeric(info["patient_id"].str.extract(r"(\d+)")[0], errors="coerce")
             ages = dict(zip(numbers, pd.to_numeric(info["age"], errors="coerce"), strict=True))

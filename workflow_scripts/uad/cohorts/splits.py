@@ -25,7 +25,7 @@ import pandas as pd
 
 from uad.cohorts.table import listed
 from uad.errors import InputError
-from uad.files import atomic_path
+from uad.tabular import read_table, write_table
 
 RECIPE_VERSION = 1
 
@@ -177,8 +177,8 @@ def authors_splits(
 def _names(path: Path, column: str) -> list[str]:
     """Subject ids of a CSV in file order: its names without `_t1.nii.gz` or `_t2.nii.gz`."""
     try:
-        names = pd.read_csv(path, dtype=str)[column]
-    except (OSError, ValueError, KeyError) as error:
+        names = read_table(path)[column]
+    except (InputError, KeyError) as error:
         raise InputError(
             f"{path}: cannot be read as one of the authors' split files (column {column}); get it from their "
             "repositories FinnBehrendt/Conditioned-Diffusion-Models-UAD (IXI, BraTS21, MSLUB) and "
@@ -229,13 +229,12 @@ def check_splits(table: pd.DataFrame, allow_overlap: bool = False) -> None:
 
 def write_splits(table: pd.DataFrame, path: str | Path) -> None:
     """Write a split table atomically as tab-separated text."""
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, lineterminator="\n")
+    write_table(table, path)
 
 
 def read_splits(path: str | Path) -> pd.DataFrame:
     """A split table as `write_splits` wrote it: `subject` and `split` strings, `fold` integer."""
-    return pd.read_csv(path, sep="\t", dtype={"subject": str, "split": str, "fold": int}, keep_default_na=False)
+    return read_table(path, integers=("fold",))
 
 
 def subjects_in(

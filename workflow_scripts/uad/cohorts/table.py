@@ -10,6 +10,7 @@ from uad.cohorts.duplicates import Contents
 from uad.cohorts.report import EMPTY_LABEL, Account, listed, markdown
 from uad.errors import InputError
 from uad.files import atomic_path, sha256_of
+from uad.tabular import read_table, write_table
 
 if TYPE_CHECKING:  # pandas takes a while to import, and the Snakefile only reads the adapters' attributes
     import pandas as pd
@@ -66,8 +67,7 @@ def ingest(
     if account.expected not in (None, len(table)):
         account.notes.append(f"{adapter.name}: {len(table)} subjects; the full data set has {account.expected}")
     table = table.assign(sha256=[";".join(sha256_of(row[m]) for m in used) for row in table.to_dict("records")])
-    with atomic_path(table_path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, lineterminator="\n")
+    write_table(table, table_path)
     _write_report(report_path, markdown(Path(table_path).stem, adapter, account, table))
     return table, account.lines()
 
@@ -160,18 +160,8 @@ def read_cohort(path: str | Path) -> pd.DataFrame:
     Raises:
         InputError: no such file, or columns are missing.
     """
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a cohort table ({str(error).splitlines()[0]})") from error
+    table = read_table(path, numbers=("age",), integers=FLAGS)
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise InputError(f"{path}: is no cohort table, columns {', '.join(missing)} are missing")
-    try:
-        table["age"] = pd.to_numeric(table["age"].replace("", None)).astype(float)
-        table[list(FLAGS)] = table[list(FLAGS)].astype(int)
-    except ValueError as error:
-        raise InputError(f"{path}: age and flags must be numbers ({error})") from error
     return table

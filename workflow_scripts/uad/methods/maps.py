@@ -12,6 +12,7 @@ import pydantic
 from uad.errors import InputError
 from uad.files import sha256_of
 from uad.methods.base import Method, Scan
+from uad.tabular import read_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,12 +116,11 @@ class _Table:
     """Maps of one cohort that a table lists."""
 
     def __init__(self, table: str, cohort: str) -> None:
-        import pandas as pd
 
         self._table, self._cohort = Path(table), cohort
         if not self._table.is_file():
             raise InputError(f"{table}: does not exist; the program that makes the maps writes it last")
-        rows = pd.read_csv(table, sep="\t", dtype=str, keep_default_na=False)
+        rows = read_table(table)
         if tuple(rows.columns) != TABLE_COLUMNS:
             raise InputError(f"{table}: columns must be {', '.join(TABLE_COLUMNS)}, not {', '.join(rows.columns)}")
         rows = rows[rows["cohort"] == cohort].set_index("subject")

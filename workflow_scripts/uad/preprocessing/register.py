@@ -58,7 +58,7 @@ def register_shard(
 
     Args:
         rows: the shard's rows of the cohort table; stripped: the shard's table of `skull_strip_shard`, both
-            with every cell as text (`scan.read_table`).
+            with every cell as text (`tabular.read_table`).
         atlas: skull-stripped T1 template (NIfTI).
         workers: processes; each uses one thread, so results do not depend on their number.
 

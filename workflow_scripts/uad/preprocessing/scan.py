@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
@@ -36,13 +35,6 @@ class Scan:
         """The input files that exist for this scan, by role."""
         roles = {"image": self.image, "mask": self.mask, "label": self.label}
         return {role: path for role, path in roles.items() if path}
-
-
-def read_table(path: str | Path) -> pd.DataFrame:
-    """A tab-separated table with every cell as text; empty cells are empty strings."""
-    if not Path(path).is_file():
-        raise InputError(f"{path}: does not exist; run the stage that writes it")
-    return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
 
 
 def members(cohort: pd.DataFrame, shard: int, shards: int) -> pd.DataFrame:

@@ -22,6 +22,7 @@ from uad.errors import DiskFull, InputError, says_disk_full
 from uad.files import atomic_path, sha256_of
 from uad.preprocessing.scan import Scan
 from uad.processes import forked_workers
+from uad.tabular import write_table
 
 COLUMNS = (
     "subject", "modality", "image", "mask", "label", "sha256", "seconds", "status", "message",
@@ -101,8 +102,7 @@ def _write_table(name: str, frame: pd.DataFrame, table: Path, max_failures: int)
     failed = frame[frame["status"] == "failed"]
     beside = table.with_suffix(".failed.tsv")
     too_many = len(failed) > max_failures
-    with atomic_path(beside if too_many else table) as temporary:
-        frame.to_csv(temporary, sep="\t", index=False)
+    write_table(frame, beside if too_many else table)
     if too_many:
         scans = "; ".join(f"{row.subject} {row.modality} ({row.message})" for row in failed.itertuples())
         raise InputError(

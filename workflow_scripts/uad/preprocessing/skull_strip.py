@@ -47,7 +47,7 @@ def skull_strip_shard(
     `settings.stripped_mask` (D12); else HD-BET draws it.
 
     Args:
-        rows: the shard's rows of the cohort table, every cell as text (`scan.read_table`, `scan.members`).
+        rows: the shard's rows of the cohort table, every cell as text (`tabular.read_table`, `scan.members`).
         name: how progress lines call the shard, e.g. "ixi shard 0".
         device: "auto", "cpu" or "cuda", for HD-BET.
         label_on_own_grid: the lesion label lies on another grid in the scanner space of the scan (WMH) and is

@@ -22,6 +22,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from uad.errors import InputError
 from uad.reporting import style
+from uad.tabular import read_table
 
 RECIPE_VERSION = 2
 
@@ -68,8 +69,8 @@ def read_curve(path: str | Path) -> pd.DataFrame:
     """
     remedy = "delete the model beside it and train the arm again"
     try:
-        curve = pd.read_csv(path).astype(float).astype({"step": int})
-    except (OSError, ValueError, KeyError) as error:  # parser errors are ValueErrors
+        curve = read_table(path).replace("", "nan").astype(float).astype({"step": int})
+    except (InputError, ValueError, KeyError) as error:
         raise InputError(f"{path}: not a readable learning curve ({error}); {remedy}") from error
     absent = [name for name in (TRAINING, VALIDATION) if not any(c.startswith(name) for c in curve.columns)]
     if absent:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from uad.tabular import read_table
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -86,11 +88,7 @@ def paper_tables() -> pd.DataFrame:
     other columns are text.
     """
     path = Path(__file__).with_name("paper_tables.csv")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    for column in ("mean", "std", "delta"):
-        table[column] = pd.to_numeric(table[column])
-    table["star"] = table["star"].astype(int)
-    return table
+    return read_table(path, numbers=("mean", "std", "delta"), integers=("star",))
 
 
 @functools.cache

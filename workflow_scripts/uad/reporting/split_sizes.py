@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from uad.cohorts.splits import SPLITS, read_splits
-from uad.preprocessing.scan import read_table
 from uad.reporting.paper_numbers import PAPER_MODALITIES, PAPER_SPLITS
+from uad.tabular import read_table
 
 UNUSED = "unused"
 COLUMNS = ["cohort", "modality", "kind", "fold", "split", "scans", "excluded", "excluded_subjects", "paper"]

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from uad.files import atomic_path
 from uad.reporting.cells import Cell, build_cell, cell_rows, check_level, readings_of, select_rows
 from uad.reporting.paper_numbers import METRICS, REMOVED, band_of, half_band, paper_cell, paper_readings
 from uad.reporting.significance import Comparison, Unit, compare_lines, effect_size, p_value
 from uad.statistics import bootstrap_interval, holm
+from uad.tabular import read_table, write_table
 
 RECIPE_VERSION = 3  # raise for changes in cells.py, significance.py, split_sizes.py, sheets.py and render.py too
 
@@ -221,12 +221,11 @@ def _backbone(rows: pd.DataFrame) -> str:
 
 def write_csv(table: pd.DataFrame, path: str | Path) -> None:
     """Write a table with six significant digits and unix newlines; the same table gives the same bytes."""
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+    write_table(table, path, float_format="%.6g")
 
 
 def read_csv(path: str | Path) -> pd.DataFrame:
     """A long table as `write_csv` wrote it; text columns hold "" where they are empty."""
-    table = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str))
-    text = [column for column in _TEXT if column in table.columns]
-    return table.assign(**{column: table[column].fillna("") for column in text})
+    table = read_table(path)
+    numbers = [column for column in table if column not in _TEXT]
+    return table.assign(**{column: pd.to_numeric(table[column].replace("", None)) for column in numbers})

@@ -23,6 +23,7 @@ from uad.reporting.report import breakdown, comparisons, costs, origins, quality
 from uad.reporting.report.niivue import niivue_files
 from uad.reporting.report.page import ASSETS, Table, render
 from uad.reporting.scores import read_scores
+from uad.reporting.tables import read_csv
 from uad.store import Store
 
 RECIPE_VERSION = 2
@@ -151,7 +152,7 @@ def _tables(paths: Sequence[Path], arms: Sequence[Mapping[str, Any]], folder: Pa
         shutil.copyfile(path, folder / path.name)
     names = sorted({path.stem for path in paths})
     rendered = {name: _table(next(path for path in paths if path.name == f"{name}.html")) for name in names}
-    long = pd.read_csv(next(path for path in paths if path.name == f"{HEADLINE}.csv"))
+    long = read_csv(next(path for path in paths if path.name == f"{HEADLINE}.csv"))
     files = {name: sorted(path.name for path in paths if path.stem == name) for name in names}
     everything = [
         {"name": name, "title": _TABLES.get(name, name), "files": files[name], **rendered[name]} for name in names

@@ -13,6 +13,7 @@ from uad.pictures import scan_picture
 from uad.reporting.paper_numbers import cohort_title
 from uad.reporting.report.page import Cell, Table, number
 from uad.store import Store
+from uad.tabular import read_table
 
 _MEASURED = ("seconds", "brain_ml", "atlas_dice", "n4_min", "n4_max", "clipped_fraction")
 
@@ -32,11 +33,8 @@ class Thumbnail:
 
 def read_shards(paths: Sequence[Path]) -> pd.DataFrame:
     """All rows of the preprocessing tables (docs/formats.md) with the column cohort, the folder they lie in."""
-    texts = {"subject": str, "message": str}
-    frames = [pd.read_csv(path, sep="\t", dtype=texts).assign(cohort=path.parent.name) for path in paths]
-    rows = pd.concat(frames, ignore_index=True)
-    rows[list(_MEASURED)] = rows[list(_MEASURED)].apply(pd.to_numeric, errors="coerce")
-    return rows
+    frames = [read_table(path, numbers=_MEASURED).assign(cohort=path.parent.name) for path in paths]
+    return pd.concat(frames, ignore_index=True)
 
 
 def summary_table(rows: pd.DataFrame, places: Sequence[Place]) -> Table:

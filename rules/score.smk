@@ -62,6 +62,7 @@ rule score:
             threshold=section("threshold"),
             perceptual=section("perceptual"),
             seed=CONFIG.seed,
+            dice_without_lesion=CONFIG.tables.dice_without_lesion,
             ablation=CONFIG.tables.ablation and not METHODS[wc.arm].control,
         ),
         backbone=lambda wc, input: (

@@ -85,7 +85,8 @@ def settings_of(arm, params=None, cohorts=("ixi", "mslub"), **changes):
         "train_cohort": "ixi", "voxel_ml": VOXEL_ML, "seed": 1,
         "inference": {"t_test": LEVELS, "single": 500, "ensemble": LEVELS},
         "postprocess": {"order": ["erode", "median"], "median_size": 3, "component_max_size": 7},
-        "threshold": {"search": "exact"}, "perceptual": {"weights": None}, "ablation": False, **changes,
+        "threshold": {"search": "exact"}, "perceptual": {"weights": None}, "ablation": False,
+        "dice_without_lesion": "left_out", **changes,
     }  # fmt: skip
     return json.loads(json.dumps(settings))
 

@@ -71,7 +71,9 @@ class ArmScorer:
         post = PostprocessSettings.model_validate(self.settings["postprocess"])
         search = ThresholdSettings.model_validate(self.settings["threshold"]).search
         full = PostProcessing(**{**post.model_dump(), "order": tuple(post.order)})
-        return ScoreSettings(self.settings["voxel_ml"], {"full": full}, search)
+        return ScoreSettings(
+            self.settings["voxel_ml"], {"full": full}, search, without_lesion=self.settings["dice_without_lesion"]
+        )
 
     @cached_property
     def backbone(self) -> Any:

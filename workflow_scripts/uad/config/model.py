@@ -58,7 +58,7 @@ class CohortSettings(Section):
     subjects: int = Field(gt=0, description="Expected number of subjects; sets the number of shards.")
     splits: SplitSizes
     exclude_label: int | None = Field(
-        None, description="Label value left out of the evaluation (WMH: 2, other pathology)."
+        None, description="D46. Label value left out of the evaluation (WMH: 2, other pathology); null: none."
     )
     healthy: bool | None = Field(None, description="adapter `folder` only: no subject has a lesion.")
     stripped: bool | None = Field(None, description="adapter `folder` only: the scans are brain-extracted.")
@@ -221,6 +221,9 @@ class ConditionedDiffusionSettings(DiffusionSettings):
     encoder: EncoderSettings = EncoderSettings()
     condition: ConditionSettings = ConditionSettings()
     spark: SparkSettings | None = Field(None, description="Pre-train the encoder with SparK; null: random weights.")
+    spark_optimizer: Literal["adam", "adamw"] = Field(
+        "adamw", description="D40. Of SparK; `adamw`: betas 0.9 and 0.95, weight decay 0.05."
+    )
 
 
 class AugmentationSettings(Section):
@@ -240,7 +243,7 @@ class TrainSettings(Section):
     validation: Literal["fixed", "random"] = Field(
         "fixed", description="D14. `random`: random slice, augmentation, t and noise at every validation."
     )
-    validate_every: int = Field(100, gt=0, description="Steps between validations.")
+    validate_every: int = Field(100, gt=0, description="D42. Steps between validations.")
     validation_slices: int = Field(8, gt=0, description="Evenly spaced slices per volume when validation is fixed.")
 
 
@@ -278,6 +281,9 @@ class PostprocessSettings(Section):
     median_size: int = Field(5, gt=0)
     erosion: int | None = Field(None, ge=0, description="Iterations per slice; default: slice width // 25.")
     component_max_size: int = Field(7, ge=0, description="D8. Components up to this many voxels are dropped.")
+    mask_without_erosion: bool = Field(
+        True, description="D41. Without erosion the brain mask still applies; `false`: no mask at all."
+    )
 
 
 class ThresholdSettings(Section):
@@ -298,6 +304,9 @@ class TableSettings(Section):
     permutation_rounds: int = Field(10000, gt=0, description="Rounds of the tests and of the bootstrap.")
     test_unit: Literal["volumes", "folds"] = Field(
         "volumes", description="D21. `folds`: unpaired test of the fold means, as the paper may have done."
+    )
+    dice_without_lesion: Literal["left_out", "zero"] = Field(
+        "left_out", description="D44. Dice of a volume without a lesion voxel; `zero`: 0 where anything is called."
     )
     ablation: bool = Field(True, description="Table 4: every arm that is no control with each step left out.")
 

@@ -165,6 +165,33 @@ def test_copy_scores_zero(cohort, search):
         assert (row["l1"], row["ssim"], row["psnr"], row["kld"]) == (0, 1, np.inf, 0)
 
 
+# --- units of a map ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("search", ["exact", "greedy"])
+@pytest.mark.parametrize("factor", [2.0**-30, 1e-6, 1e6, 2.0**30])
+def test_the_unit_of_a_map_changes_no_score(cohort, search, factor):
+    """Powers of 2 are exact in float32; the others move values by a rounding."""
+
+    settings = replace(SETTINGS, search=search, ablations=ablations_of(PostProcessing()))
+
+    def scored(unit):
+        def change(volume):
+            residual = np.abs(volume.image - volume.reconstruction) * np.float32(unit)
+            return {"anomaly_map": residual, "reconstruction": None}
+
+        volumes = _with(cohort, change)
+        return _score(volumes, settings, healthy=healthy_thresholds(lambda split: iter(volumes[split]), settings))
+
+    scaled, plain = scored(factor), scored(1.0)
+    exact = np.log2(factor) % 1 == 0
+    for one, two in zip(scaled.rows, plain.rows, strict=True):
+        for score in ("dice", "auprc", "auroc", "dice_fpr01", "dice_fpr05", "dice_fpr10"):
+            assert one[score] == pytest.approx(two[score], rel=0 if exact else 1e-3, abs=0, nan_ok=True)
+        assert one["threshold"] == pytest.approx(two["threshold"] * factor, rel=1e-5)
+    assert np.mean([row["dice"] for row in plain.rows]) > 0.6
+
+
 # --- healthy volumes and excluded voxels ----------------------------------------------------------
 
 

@@ -40,6 +40,7 @@ check_other_inputs()
 
 localrules:
     all,
+    packed,
 
 
 rule all:
@@ -48,15 +49,21 @@ rule all:
         final_results(),
 
 
+# what is made of the scans before any arm: stores, splits, quality (docs/own-data.md)
+rule packed:
+    input:
+        packed(),
+
+
 onstart:
     hold_run()
-    print(start_banner(), file=sys.stderr)
+    print(start_banner(), end="", file=sys.stderr)
 
 
 onsuccess:
     if not CONFIG.execution.keep_reconstructions:
         drop_reconstructions()
-    print(success_banner(), file=sys.stderr)
+    print(success_banner(), end="", file=sys.stderr)
 
 
 onerror:

@@ -36,6 +36,9 @@ for baseline in sorted(Path(workflow.basedir).glob("rules/baselines/*.smk")):
 
 
 check_other_inputs()
+logging.getLogger("snakemake.logging").addFilter(
+    TargetHint([rule.name for rule in workflow.rules], CONFIG.run, CONFIG.arms)
+)
 
 
 localrules:

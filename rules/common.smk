@@ -3,6 +3,8 @@
 # A settings file holds the slice of the resolved configuration that one job reads (uad/recipe.py).  Its name
 # carries a hash of its content and is passed as a parameter, so Snakemake reruns exactly what a change concerns.
 import contextlib
+import logging
+import sys
 from collections import Counter
 from itertools import product
 
@@ -37,6 +39,7 @@ from uad.files import exclusive, holder_of
 from uad.preprocessing.templates import placed_sri24
 from uad.recipe import module_version, write_settings
 from uad.shared_data import STORE_FILES, check_data, link_data, refuse_links
+from uad.target_hint import TargetHint
 
 try:
     BASE = yaml.safe_load((Path(workflow.basedir) / "config.yaml").read_text())
@@ -392,9 +395,10 @@ def hold_run():
 
 
 def refuse_second_driver():
-    raise WorkflowError(
-        f"run '{CONFIG.run}' is being made by another Snakemake: {holder_of(RESULTS)}; wait for it, or end it first"
-        " (docs/cluster.md, Two runs, two people)"
+    # no exception: Snakemake would print this file's lines below it
+    sys.exit(
+        f"error: run '{CONFIG.run}' is being made by another Snakemake: {holder_of(RESULTS)}; wait for it, or end it"
+        " first (docs/cluster.md, Two runs, two people)"
     )
 
 

@@ -81,7 +81,7 @@ def settings_record(stage: str, content: dict[str, Any]) -> dict[str, Any]:
 
 
 def differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """The keys whose values differ between two settings, in the order of names: (a.b.c, before, now); absent is None."""
+    """The keys whose values differ between two settings, by name: (a.b.c, before, now); None: no such key."""
     if isinstance(before, dict) and isinstance(now, dict):
         for name in sorted({*before, *now}):
             yield from differences(before.get(name), now.get(name), f"{key}.{name}".lstrip("."))

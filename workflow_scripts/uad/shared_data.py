@@ -83,9 +83,9 @@ def refuse_links(results: Path) -> None:
         if Path(os.readlink(link)).parts[::2] == ("..", link.name):
             other = Path(os.readlink(link)).parts[1]
             raise InputError(
-                f"{link} is a link to the data of run '{other}', which this run would change; set data_of: {other}, or, "
-                f"to have this run make its own data, delete the links: {_removal(results)} (what it made from the data "
-                f"of '{other}' is made again)"
+                f"{link} is a link to the data of run '{other}', which this run would change; set data_of: {other}, "
+                f"or, to have this run make its own data, delete the links: {_removal(results)} "
+                f"(what it made from the data of '{other}' is made again)"
             )
 
 

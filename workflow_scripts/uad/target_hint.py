@@ -22,7 +22,7 @@ def hint(target: str, rules: Collection[str], run: str, arms: Collection[str]) -
         return f"{meant}A target is packed, plan, parity, the name of another rule, or a file below results/{run}"
     _, _, rest = target.partition(f"results/{run}/")
     if not rest:
-        return f"this configuration makes files below results/{run}; give the overlay of the other run, or correct the path"
+        return f"This configuration makes files below results/{run}; give the other run's overlay, or correct the path"
     wrong = [part for part in rest.split("/")[1:2] if part not in arms]
     close = difflib.get_close_matches(wrong[0], arms, n=1) if wrong else []
     meant = f"did you mean '{close[0]}'? " if close else ""

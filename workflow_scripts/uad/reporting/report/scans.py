@@ -23,7 +23,7 @@ import pandas as pd
 from uad.pictures import lesion_slice
 from uad.reporting.cells import cell_rows, readings_of, select_rows
 from uad.reporting.paper_numbers import cohort_title
-from uad.score_arm import spread_over
+from uad.score_arm import VIEWER_FOLD, spread_over
 from uad.store import Store
 
 Arm = Mapping[str, Any]
@@ -50,7 +50,8 @@ class ScanExporter:
         folder: Path,
     ) -> None:
         self.settings, self.stores, self.folder = settings, stores, folder
-        self.rows = select_rows(scores, range(settings["folds"])).query("fold == @VIEWER_FOLD")
+        rows = select_rows(scores, range(settings["folds"]))
+        self.rows = rows[rows["fold"] == VIEWER_FOLD]
         methods = [arm for arm in settings["arms"] if not arm["control"]]
         self.arms = methods or settings["arms"]
         self.kept = {key: np.load(path) for key, path in kept.items()}
@@ -59,9 +60,8 @@ class ScanExporter:
         """Write the scans of a place; returns their entries of the viewer's catalogue."""
         self.folder.mkdir(parents=True, exist_ok=True)
         rows = self.rows[(self.rows["cohort"] == place[0]) & (self.rows["modality"] == place[1])]
-        held = {
-            name.split("/")[1] for name in self.kept[self.arms[0]["arm"], place[1]] if name.startswith(f"{place[0]}/")
-        }
+        names = [name.split("/") for name in self.kept[self.arms[0]["arm"], place[1]]]
+        held = {subject for cohort, subject, *_ in names if cohort == place[0]}
         volumes = rows[rows["subject"].isin(held)].groupby("subject")["lesion_ml"].first()
         return [self._export_scan(place, subject) for subject in spread_over(volumes, count)]
 

@@ -465,7 +465,7 @@ def success_banner():
     made = Counter(job.rule.name for job in workflow.dag.finished_jobs if job.output)
     if not made:
         return ""
-    jobs = ", ".join(f"{count} {rule}" for rule, count in made.items())
+    jobs = ", ".join(f"{count} {rule}" for rule, count in sorted(made.items()))
     return (
         f"\nuadbench run '{CONFIG.run}': the part that was asked for is made ({jobs})\n{logs}"
         "  The same command without target, --until and --omit-from makes the whole run.\n"

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any
 
 from uad.recipe import differences, read_settings
 
 _CHANGE = re.compile(r"Params have changed since last execution: .*? before: (.*?) now: (.*?)\s*(?:;|$)", re.MULTILINE)
+_SETTINGS = r"[^',]+/settings/\w+-[^'/,]+-[0-9a-f]{10}\.json"  # in the quotes of a list of values
 
 
-def changed_keys(dry_run: str) -> dict[tuple[str, Any, Any], list[str]]:
-    """(key, before, now) -> the rules of the jobs that it makes run again, one entry per job.
+def changed_keys(dry_run: str) -> dict[tuple[str, str, str], list[str]]:
+    """(key, before, now) as text -> the rules of the jobs that it makes run again, one entry per job.
 
     Snakemake names the settings files before and now (`uad.recipe`); these are compared.  Of a parameter that is no
     settings file, the rule's name stands for the key.  Settings files that are gone are passed over.
@@ -21,22 +21,19 @@ def changed_keys(dry_run: str) -> dict[tuple[str, Any, Any], list[str]]:
     found = defaultdict(list)
     for block in re.split(r"^(?:local)?rule (?=\w+:$)", dry_run, flags=re.MULTILINE)[1:]:
         rule, change = block.split(":", 1)[0], _CHANGE.search(block)
-        for key, before, now in _differences(rule, *change.groups()) if change else ():
-            found[key, repr(before), repr(now)].append(rule)
+        for key in _differences(rule, *change.groups()) if change else ():
+            found[key].append(rule)
     return found
 
 
-def _differences(rule: str, before: str, now: str) -> list[tuple[str, Any, Any]]:
-    files = [[path for path in text.split(",") if _is_settings(path)] for text in (before, now)]
-    if not all(files):
+def _differences(rule: str, before: str, now: str) -> list[tuple[str, str, str]]:
+    old, new = (re.search(_SETTINGS, text) for text in (before, now))
+    if not (old and new):
         return [(rule, before, now)]
-    if not all(Path(path).exists() for paths in files for path in paths):
+    if not (Path(old[0]).exists() and Path(new[0]).exists()):
         return []
-    return list(differences(*(read_settings(paths[0]) for paths in files)))
-
-
-def _is_settings(path: str) -> bool:
-    return re.search(r"/settings/\w+-.*-[0-9a-f]{10}\.json$", path) is not None
+    changed = differences(read_settings(old[0]), read_settings(new[0]))
+    return [(key, repr(made), repr(wanted)) for key, made, wanted in changed]
 
 
 def report(dry_run: str) -> str:

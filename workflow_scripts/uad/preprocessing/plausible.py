@@ -87,7 +87,7 @@ def judged(scan: Scan, row: Mapping[str, Any], limits: PlausibleSettings, flagge
         flagged_before: the flag of the stage before.
     """
     refused, flags = [], [flagged_before] if flagged_before else []
-    for key, value in _measures(row).items():
+    for key, value in _measures(scan, row).items():
         limit: Limits = getattr(limits, key)
         for level, texts in (("refuse", refused), ("flag", flags)):
             text = _beyond(key, value, level, *getattr(limit, level))
@@ -102,9 +102,11 @@ def judged(scan: Scan, row: Mapping[str, Any], limits: PlausibleSettings, flagge
     return {**row, "flag": "; ".join(flags)}
 
 
-def _measures(row: Mapping[str, Any]) -> dict[str, float]:
+def _measures(scan: Scan, row: Mapping[str, Any]) -> dict[str, float]:
     names = ("brain_ml", "face_fraction", "negative_fraction", "atlas_dice", "lesion_outside")
     values = {name: float(row[name]) for name in names if name in row}
+    if scan.registered and scan.bias_corrected:  # z-scored is fine then
+        values.pop("negative_fraction", None)
     if "n4_max" in row:
         values["n4_ratio"] = row["n4_max"] / row["n4_min"] if row["n4_min"] > 0 else math.nan
     if "lesion_outside" in row:
@@ -116,12 +118,10 @@ def _beyond(key: str, value: float, level: str, low: float | None, high: float |
     """What is wrong with a value, or empty text."""
     if math.isnan(value):
         return f"{key} could not be measured, look at the scan and exclude it" if level == "refuse" else ""
-    for limit, beyond, cause in (
-        (low, low is not None and value < low, _CAUSES[key].low),
-        (high, high is not None and value > high, _CAUSES[key].high),
-    ):
-        if beyond:
-            return f"{key} is {value:.4g}, beyond {limit:g} (plausible.{key}.{level}): {cause}"
+    if low is not None and value < low:
+        return f"{key} is {value:.4g}, below {low:g} (plausible.{key}.{level}): {_CAUSES[key].low}"
+    if high is not None and value > high:
+        return f"{key} is {value:.4g}, above {high:g} (plausible.{key}.{level}): {_CAUSES[key].high}"
     return ""
 
 

@@ -82,7 +82,7 @@ def register_shard(
             scans.append(replace(scan, image=row["image"], mask=row["mask"], label=row["label"]))
     flags = {f"{r.subject}_{r.modality}": r.flag for r in stripped.itertuples()}
     return run_shard(
-        name, scans, step, table, limits, max_failures=settings.max_failures, workers=workers, progress=progress,
+        name, scans, step, table, max_failures=settings.max_failures, limits=limits, workers=workers, progress=progress,
         failed_before=failed.to_dict("records"), flagged_before=flags,
     )  # fmt: skip
 

@@ -20,7 +20,7 @@ import pandas as pd
 
 from uad.errors import DiskFull, InputError, says_disk_full
 from uad.files import atomic_path, sha256_of
-from uad.preprocessing.plausible import judged
+from uad.preprocessing.plausible import DEFAULT_LIMITS, judged
 from uad.preprocessing.scan import Scan
 from uad.processes import forked_workers
 from uad.tabular import write_table
@@ -73,9 +73,9 @@ def run_shard(
     scans: Sequence[Scan],
     step: Step,
     table: str | Path,
-    limits: PlausibleSettings,
     *,
     max_failures: int,
+    limits: PlausibleSettings = DEFAULT_LIMITS,
     workers: int = 1,
     progress: Progress = print,
     failed_before: Sequence[Row] = (),

@@ -65,7 +65,7 @@ def skull_strip_shard(
     scans = scans_of(rows)
     if any(step.needs_hd_bet(scan) for scan in scans):
         step.hd_bet_checkpoint  # noqa: B018  (unusable parameters fail the shard, not every scan of it)
-    return run_shard(name, scans, step, table, limits, max_failures=settings.max_failures, progress=progress)
+    return run_shard(name, scans, step, table, max_failures=settings.max_failures, limits=limits, progress=progress)
 
 
 class SkullStrip:
@@ -136,8 +136,7 @@ class SkullStrip:
         row["brain_ml"] = round(float(brain.data.sum()) * brain.voxel_ml, 1)
         row["clipped_fraction"] = round(float(clipped[brain.data > 0].mean()), 6)
         row["face_fraction"] = round(face_fraction(drawn.data), 4)
-        if not (scan.registered and scan.bias_corrected):
-            row["negative_fraction"] = round(float((image.data[brain.data > 0] < 0).mean()), 6)
+        row["negative_fraction"] = round(float((image.data[brain.data > 0] < 0).mean()), 6)
         if scan.label:
             row["label"] = f"{scan.name}_label.nii.gz"
             label = self._label(scan, original, image)

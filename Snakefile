@@ -22,6 +22,7 @@ if not CONFIG.data_of:
     include: "rules/preprocess.smk"
 
 
+include: "rules/leaks.smk"
 include: "rules/train.smk"
 include: "rules/reconstruct.smk"
 include: "rules/score.smk"

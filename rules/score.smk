@@ -34,6 +34,7 @@ rule score:
         arrays=f"{RESULTS}/reconstructions/{{arm}}/{{modality}}/fold{{fold}}/arrays.tsv",
         stores=stores_of,
         splits=splits_of,
+        leaks=ancient(LEAKS),
         backbone=backbone_file(),
     output:
         metrics=f"{RESULTS}/metrics/{{arm}}/{{modality}}/fold{{fold}}.parquet",

@@ -6,6 +6,7 @@ rule pretrain:
     input:
         store=lambda wc: store_files(CONFIG.train_cohort, wc.modality),
         splits=f"{RESULTS}/splits/{CONFIG.train_cohort}.tsv",
+        leaks=ancient(LEAKS),
     output:
         model=f"{RESULTS}/pretrained/{{arm}}/{{modality}}/fold{{fold}}/model.safetensors",
         log=f"{RESULTS}/pretrained/{{arm}}/{{modality}}/fold{{fold}}/log.csv",
@@ -45,6 +46,7 @@ rule train:
     input:
         store=lambda wc: store_files(CONFIG.train_cohort, wc.modality),
         splits=f"{RESULTS}/splits/{CONFIG.train_cohort}.tsv",
+        leaks=ancient(LEAKS),
         pretrained=pretrained_model,
     output:
         model=f"{RESULTS}/models/{{arm}}/{{modality}}/fold{{fold}}/model.safetensors",

@@ -166,7 +166,7 @@ def test_ixi_pairs_sites_and_grids(tmp_path):
     assert "- 1 subjects dropped, no t2: IXI116-Guys-0739" in report
     assert "| site Guys | 1 |" in report and "| subjects found | 3 |" in report
     assert "| t1 | 2 | 9 x 9 x 7 | 0.94 x 0.94 x 1.2 | PIR |" in report
-    assert "1, e.g. IXI600-Guys-T1.nii.gz" in report
+    assert "- 1 image file passed over, no file of ixi by its name: IXI600-Guys-T1.nii.gz" in report
 
 
 def test_another_grid_than_published_is_reported_where_scans_are_registered_anyway(tmp_path):

@@ -28,7 +28,7 @@ def main() -> None:
     provenance = Provenance(settings)
     cohort = CohortSettings.model_validate(settings["cohort"])
     adapter_class = find_adapter(cohort.adapter)
-    flags = ("healthy", "stripped", "registered", "bias_corrected")
+    flags = ("healthy", "stripped", "registered", "bias_corrected", "person")
     given = {key: getattr(cohort, key) for key in flags if getattr(cohort, key) is not None}
     adapter = adapter_class(**given) if cohort.adapter == "folder" else adapter_class()
     # runs share what is unpacked: they take turns

@@ -23,6 +23,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "plan": (),
     "ingest": ("cohorts/base.py",),
     "splits": ("cohorts/splits.py",),
+    "leaks": ("cohorts/leaks.py",),
     "skull_strip": ("preprocessing/skull_strip.py",),
     "register": ("preprocessing/register.py",),
     "pack": ("store.py", "packing.py"),

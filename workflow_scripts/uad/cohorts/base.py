@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from uad.cohorts.bids import NIFTI
 from uad.cohorts.promise import Promise
 from uad.cohorts.table import COLUMNS, FILE_COLUMNS, FLAGS
 from uad.cohorts.unpack import is_junk, unpack
@@ -22,7 +23,6 @@ if TYPE_CHECKING:  # pandas takes a while to import, and the Snakefile only read
 RECIPE_VERSION = 2
 
 _SAFE_SUBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # a subject names files and is a cell of a table
-_NIFTI = re.compile(r"\.nii(?:\.gz)?$")
 _OTHER_ARCHIVES = (".7z", ".rar")
 _GENEROUS = 4  # how much larger than published an archive may be; releases grow, bombs are larger by thousands
 
@@ -64,7 +64,7 @@ class Adapter:
         metadata: pattern of an optional table about the subjects.
         promise: what the data set's publication says of grids and label values.
         notes: what the last `scans` met on its way.
-        unused: NIfTI files that the last `scans` saw and no pattern matches.
+        unused: NIfTI files that the last `scans` saw and did not take, by the reason.
     """
 
     name: ClassVar[str]
@@ -85,7 +85,7 @@ class Adapter:
 
     def __init__(self) -> None:
         self.notes: list[str] = []
-        self.unused: list[str] = []
+        self.unused: dict[str, list[str]] = {}
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -111,11 +111,16 @@ class Adapter:
 
     # --- finding --------------------------------------------------------------------------------------------
 
-    def scans(self, raw_folder: str | Path, unpacked_folder: str | Path) -> pd.DataFrame:
+    def scans(
+        self, raw_folder: str | Path, unpacked_folder: str | Path, modalities: Sequence[str] = ()
+    ) -> pd.DataFrame:
         """All subjects of the data set with all files that were found, one row per subject.
 
         Archives below `raw_folder` are unpacked into `unpacked_folder` first; files that lie unpacked below
         `raw_folder` are used where they are.
+
+        Args:
+            modalities: which are asked for, where that decides what is taken (`folder`).
 
         Returns:
             The cohort table without `sha256`, sorted by subject; paths of missing files are empty strings.
@@ -130,7 +135,8 @@ class Adapter:
             match = self._match(relative)
             if match:
                 found.append((self.subject_of(match), self.site_of(match), self.kinds[match["kind"]], path))
-        self.unused = [name for name in sorted(files) if _NIFTI.search(name) and not self._match(name)]
+        unused = [name for name in sorted(files) if NIFTI.search(name) and not self._match(name)]
+        self.unused = {f"no file of {self.name} by its name": unused} if unused else {}
         table = self._table(found)
         self.add_details(table, files)
         return table

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 EMPTY_LABEL = "the lesion label is empty"
 _MOST_GRIDS = 12
 _MOST_NAMES = 10
+_FEW_NAMES = 3
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Account:
         notes: what the adapter met (sheets, archives that were not read).
         dropped: who was left out, and why.
         findings: of the checks of files.
-        unused: NIfTI files that no name pattern matches.
+        unused: image files that were passed over, by the reason.
     """
 
     found: int = 0
@@ -35,11 +36,18 @@ class Account:
     notes: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     findings: Findings | None = None
-    unused: list[str] = field(default_factory=list)
+    unused: dict[str, list[str]] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """One line per quirk, for the log and the provenance record."""
-        return [*self.notes, *self.quirks(), *self.dropped]
+        return [*self.notes, *self.quirks(), *self.dropped, *self.passed_over(_FEW_NAMES)]
+
+    def passed_over(self, most: int | None = None) -> list[str]:
+        """One line per reason; most: as many files are named, default all."""
+        return [
+            f"{len(names)} image file{'s' * (len(names) > 1)} passed over, {why}: {listed(names, most or len(names))}"
+            for why, names in self.unused.items()
+        ]
 
     def quirks(self) -> list[str]:
         if self.findings is None:
@@ -73,10 +81,7 @@ def markdown(name: str, adapter: Adapter, account: Account, table: pd.DataFrame 
         *_section("Quirks met", [*account.quirks(), *account.notes]),
         *_grids(account),
         *_labels(adapter, account),
-        *_section(
-            "NIfTI files not used",
-            [f"{len(account.unused)}, e.g. {listed(account.unused, 3)}"] if account.unused else [],
-        ),
+        *_section("Image files passed over", account.passed_over()),
     ]
     return "\n".join(parts).rstrip() + "\n"
 

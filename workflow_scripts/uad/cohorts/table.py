@@ -57,7 +57,7 @@ def ingest(
     if unknown or not modalities:
         raise InputError(f"{adapter.name}: has {', '.join(adapter.modalities)}, not {', '.join(unknown) or 'none'}")
     used = [modality for modality in MODALITIES if modality in modalities]
-    table = adapter.scans(raw_folder, unpacked_folder)
+    table = adapter.scans(raw_folder, unpacked_folder, used)
     account = Account(len(table), adapter.expected_subjects if published else None, adapter.notes)
     account.unused = adapter.unused
     table.loc[:, [m for m in MODALITIES if m not in used]] = ""

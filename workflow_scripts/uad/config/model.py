@@ -6,9 +6,10 @@ unless the configuration names one itself.  Unknown keys are refused everywhere.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 Modality = Literal["t1", "t2"]
 Protocol = Literal["clean", "authors", "paper"]
@@ -60,10 +61,26 @@ class CohortSettings(Section):
     exclude_label: int | None = Field(
         None, description="Label value left out of the evaluation (WMH: 2, other pathology)."
     )
+    person: str | None = Field(
+        None,
+        description="Regular expression with one group: the person in a subject id. Default: the id without the "
+        "usual endings of visits (`_ses-2`, `_MR1`, `_V2`, `_BL`, docs/own-data.md).",
+    )
     healthy: bool | None = Field(None, description="adapter `folder` only: no subject has a lesion.")
     stripped: bool | None = Field(None, description="adapter `folder` only: the scans are brain-extracted.")
     registered: bool | None = Field(None, description="adapter `folder` only: the scans are in atlas space.")
     bias_corrected: bool | None = Field(None, description="adapter `folder` only: N4 has been applied.")
+
+    @field_validator("person")
+    @classmethod
+    def _has_one_group(cls, person: str | None) -> str | None:
+        try:
+            groups = 1 if person is None else re.compile(person).groups
+        except re.error as error:
+            raise ValueError(f"`{person}` is no regular expression ({error})") from error
+        if groups != 1:
+            raise ValueError(f"`{person}` needs one group in round brackets, the person; it has {groups}")
+        return person
 
     @model_validator(mode="after")
     def _flags_belong_to_folder(self) -> CohortSettings:

@@ -18,8 +18,11 @@ import pytest
 
 from uad.cohorts import find_adapter, ingest, read_cohort
 from uad.cohorts.folder import FolderAdapter
+from uad.cohorts.leaks import check_leaks, find_leaks
+from uad.cohorts.splits import draw_splits
 from uad.config.model import PreprocessSettings
 from uad.errors import InputError
+from uad.files import sha256_of
 from uad.preprocessing.register import register_shard
 from uad.preprocessing.skull_strip import skull_strip_shard
 from uad.tabular import read_table
@@ -322,6 +325,75 @@ def ixi_sheet(tmp_path):
     ixi_tar(tmp_path, (IXI, nifti()))
 
 
+def bids(tmp_path: Path, *names: str) -> None:
+    """A folder with a scan or lesion mask under each name; T1 is larger than T2."""
+    for name in names:
+        larger = np.vstack([BALL, BALL]) if "T1w" in name else BALL
+        folders = "/".join(part for part in name.split("_") if part.startswith("sub-"))
+        save(tmp_path / f"raw/{folders}/anat/{name}.nii.gz", nifti(larger))
+
+
+@case
+def bids_label(tmp_path):
+    for subject in ("sub-EMI_301", "sub-LON_4"):
+        save(tmp_path / f"raw/{subject}/anat/{subject}_T2w.nii.gz", nifti())
+    run(tmp_path, "folder", "t2", healthy=True)
+
+
+@case
+def bids_folder(tmp_path):
+    save(tmp_path / "raw/sub-01/anat/sub-02_T2w.nii.gz", nifti())
+    run(tmp_path, "folder", "t2", healthy=True)
+
+
+@case
+def bids_scans(tmp_path):
+    bids(tmp_path, "sub-1_acq-tse_T2w", "sub-1_acq-space_T2w")
+    run(tmp_path, "folder", "t2", healthy=True)
+
+
+@case
+def bids_masks(tmp_path):
+    bids(tmp_path, "sub-1_T1w", "sub-1_T2w", "sub-1_space-T1w_label-lesion_mask", "sub-1_space-T2w_label-lesion_mask")
+    run(tmp_path, "folder", "t1", "t2")
+
+
+@case
+def participants_link(tmp_path):
+    save(tmp_path / "raw/sub-1/anat/sub-1_T2w.nii.gz", nifti())
+    (tmp_path / "raw/participants.tsv").symlink_to(tmp_path / "annex")
+    run(tmp_path, "folder", "t2", healthy=True)
+
+
+@case
+def person_rule(tmp_path):
+    table = pd.DataFrame({"subject": ["P1a", "x"], "site": ""})
+    draw_splits(table, {"val": 1, "test": 1}, folds=1, seed=1, person=r"^(P\d+)")
+
+
+def shared(tmp_path: Path, first: str, second: str, *contents: bytes) -> None:
+    """Cohort a is trained on the first subject, cohort b tested on the second."""
+    cohorts, splits = {}, {}
+    for level, (name, subject, split, content) in enumerate(
+        zip("ab", (first, second), ("train", "test"), contents, strict=True)
+    ):
+        path = tmp_path / f"{name}.nii.gz"
+        path.write_bytes(gzip.compress(content, 1 + 8 * level))
+        cohorts[name] = pd.DataFrame([{"subject": subject, "t1": "", "t2": str(path), "sha256": sha256_of(path)}])
+        splits[name] = pd.DataFrame([{"subject": subject, "split": split, "fold": 0}])
+    check_leaks(find_leaks(cohorts, splits, {}))
+
+
+@case
+def leak_scan(tmp_path):
+    shared(tmp_path, "a1", "b1", nifti(), nifti())
+
+
+@case
+def leak_person(tmp_path):
+    shared(tmp_path, "OAS2_0001_MR1", "OAS2_0001_MR2", nifti(), nifti(VOXELS + 1))
+
+
 @case
 def participants(tmp_path):
     save(tmp_path / "raw/sub-1/anat/sub-1_T2w.nii.gz", nifti())
@@ -420,6 +492,12 @@ def brats_affine(tmp_path):
 @case
 def label_shape(tmp_path):
     own_label(tmp_path, nifti(BALL[:-1]))
+
+
+@case
+def label_two_grids(tmp_path):
+    bids(tmp_path, "sub-1_T1w", "sub-1_T2w", "sub-1_label-lesion_mask")
+    run(tmp_path, "folder", "t1", "t2")
 
 
 @case

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from uad.cohorts.people import person_of
 from uad.cohorts.splits import (
     authors_splits,
     check_splits,
     draw_splits,
     overlaps,
-    person_of,
     read_splits,
     write_splits,
 )

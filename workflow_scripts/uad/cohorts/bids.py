@@ -18,12 +18,7 @@ from pathlib import Path, PurePosixPath
 from uad.errors import InputError
 
 NIFTI = re.compile(r"\.nii(?:\.gz)?$", re.IGNORECASE)
-SET_APART = (
-    "sourcedata",
-    "code",
-    "models",
-    "stimuli",
-)  # folders of a BIDS data set that hold other things than its data
+SET_APART = ("sourcedata", "code", "models", "stimuli")  # folders that BIDS keeps for other things than the data
 DERIVATIVES = "derivatives"
 _SUFFIXES = {"t1w": "t1", "t2w": "t2"}
 _LESION = re.compile(r"_lesion[A-Za-z0-9_-]*$", re.IGNORECASE)  # of those who do not write `label-lesion_mask`
@@ -137,9 +132,7 @@ def bids_files(
             "in the folder (move the others to sourcedata/)"
         )
     if enhanced:
-        say(
-            f"{len(enhanced)} scans were taken with contrast agent (ce-), their subjects have no other: {_some(enhanced)}"
-        )
+        say(f"{len(enhanced)} scans have contrast agent (ce-), their subjects have no other: {_some(enhanced)}")
     for file in found:
         if file.kind not in modalities and file.subject not in scans:
             pass_over("of a subject and session without a scan", file.relative)
@@ -196,10 +189,10 @@ def _read(
 def _parse(relative: str, path: Path, kind: str, place: Sequence[str]) -> BidsFile:
     """A file by its name; ValueError says what is wrong with the name."""
     stem = _stem(relative)
-    tokens = (_LESION.sub("", stem) if _is_free_lesion(stem) else stem.rpartition("_")[0]).split("_")
+    head = _LESION.sub("", stem) if _is_free_lesion(stem) else stem.rpartition("_")[0]
     entities: dict[str, str] = {}
     source = ""
-    for token in tokens:
+    for token in head.split("_") if head else []:
         key, hyphen, label = token.partition("-")
         if token.lower() in _SUFFIXES:
             source = _SUFFIXES[token.lower()]

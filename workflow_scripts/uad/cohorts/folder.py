@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from uad.cohorts.base import Adapter, walk
 from uad.cohorts.bids import DERIVATIVES, NIFTI, SET_APART, Row, bids_files, looks_like_bids
 from uad.cohorts.people import person_of
-from uad.cohorts.report import listed
+from uad.cohorts.report import listed, passed_over
 from uad.errors import InputError
 from uad.tabular import read_table
 
@@ -65,15 +65,15 @@ class FolderAdapter(Adapter):
         raw = Path(raw_folder)
         files = walk(raw, leave_out=Path(unpacked_folder))
         for name in files:
-            if _OTHER_IMAGE.search(name):
+            if _OTHER_IMAGE.search(name) and not NIFTI.search(name):
                 self._pass_over("no NIfTI file (.nii or .nii.gz)", name)
         if looks_like_bids(files):
             found = bids_files(files, modalities, self._pass_over, self.notes.append)
         else:
             found = self._flat(files)
         if not found:
-            seen = "; ".join(f"{len(names)} files {why}: {listed(names, 3)}" for why, names in self.unused.items())
-            raise InputError(f"{raw}: no scan here{f' ({seen})' if seen else ''}. {self.how_to_get}")
+            seen = f" ({'; '.join(passed_over(self.unused, 3))})" if self.unused else ""
+            raise InputError(f"{raw}: no scan here{seen}. {self.how_to_get}")
         table = self._table(found)
         self._add_participants(table, raw)
         return table
@@ -91,11 +91,11 @@ class FolderAdapter(Adapter):
             if not NIFTI.search(name):
                 continue
             if apart:
-                self._pass_over(f"in {apart}/, which is not data in BIDS", name)
+                self._pass_over(f"{apart}/ is not data in BIDS", name)
             elif not match:
-                self._pass_over("whose names do not end in _t1, _t2, _mask or _seg", name)
+                self._pass_over("their names do not end in _t1, _t2, _mask or _seg", name)
             elif kind in self.modalities and DERIVATIVES in folders:
-                self._pass_over("that a program made (derivatives/)", name)
+                self._pass_over("an image that a program made (derivatives/)", name)
             else:
                 found.append((match["subject"], "", kind, path))
         return found

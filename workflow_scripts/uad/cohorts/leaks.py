@@ -80,8 +80,8 @@ def check_leaks(table: pd.DataFrame) -> None:
     ]
     more = f"; and {len(leaks) - _MOST_NAMED} more" if len(leaks) > _MOST_NAMED else ""
     raise InputError(
-        f"{'; '.join(lines)}{more}: one cohort would be tested on what another has learned from; take them out of one of "
-        "the two raw folders, or say with cohorts.<name>.person who is who (docs/own-data.md)"
+        f"{'; '.join(lines)}{more}: one cohort would be tested on what another has learned from; take them out "
+        "of one of the two raw folders, or say with cohorts.<name>.person who is who (docs/own-data.md)"
     )
 
 
@@ -139,8 +139,11 @@ def _same_people(cohorts: Mapping[str, pd.DataFrame], rules: Mapping[str, str | 
             people.setdefault(name_across_cohorts(person), []).append((cohort, subject, person))
     pairs = set()
     for scans in people.values():
-        for (first, subject, person), (second, other, _) in itertools.combinations(sorted(scans), 2):
-            if first != second and has[first] & has[second]:
-                stated = rules.get(first) is not None and rules.get(first) == rules.get(second)
-                pairs.add(((first, subject), (second, other), "person" if stated or tells_who(person) else "id"))
+        for (first, subject, person), (second, other, person_there) in itertools.combinations(sorted(scans), 2):
+            if first == second or not has[first] & has[second]:
+                continue
+            stated = rules.get(first) is not None and rules.get(first) == rules.get(second)
+            if person == person_there or (tells_who(person) and not stated):
+                same = "person" if stated or tells_who(person) else "id"
+                pairs.add(((first, subject), (second, other), same))
     return pairs

@@ -64,6 +64,5 @@ def tells_who(person: str) -> bool:
     Without general words (subject, case, ...) and zeros in front it has six letters and digits or more, three of them
     digits.
     """
-    rest = re.sub(r"(?<![0-9])0+(?=[0-9]|$)", "", _GENERAL.sub("", person))
-    rest = re.sub(r"[^A-Za-z0-9]", "", rest)
+    rest = re.sub(r"[^A-Za-z0-9]", "", _GENERAL.sub("", person)).lstrip("0")
     return len(rest) >= _TELLING_LENGTH and sum(c.isdigit() for c in rest) >= _TELLING_DIGITS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -40,14 +40,7 @@ class Account:
 
     def lines(self) -> list[str]:
         """One line per quirk, for the log and the provenance record."""
-        return [*self.notes, *self.quirks(), *self.dropped, *self.passed_over(_FEW_NAMES)]
-
-    def passed_over(self, most: int | None = None) -> list[str]:
-        """One line per reason; most: as many files are named, default all."""
-        return [
-            f"{len(names)} image file{'s' * (len(names) > 1)} passed over, {why}: {listed(names, most or len(names))}"
-            for why, names in self.unused.items()
-        ]
+        return [*self.notes, *self.quirks(), *self.dropped, *passed_over(self.unused, _FEW_NAMES)]
 
     def quirks(self) -> list[str]:
         if self.findings is None:
@@ -62,6 +55,14 @@ def listed(names: Iterable[str], most: int = _MOST_NAMES) -> str:
     """Names joined for a message, shortened when there are many."""
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def passed_over(unused: Mapping[str, Sequence[str]], most: int | None = None) -> list[str]:
+    """One line per reason with the files' names, `most` of them or all."""
+    return [
+        f"{len(names)} image file{'s' * (len(names) > 1)} passed over, {why}: {listed(names, most or len(names))}"
+        for why, names in unused.items()
+    ]
 
 
 def markdown(name: str, adapter: Adapter, account: Account, table: pd.DataFrame | None) -> str:
@@ -81,7 +82,7 @@ def markdown(name: str, adapter: Adapter, account: Account, table: pd.DataFrame 
         *_section("Quirks met", [*account.quirks(), *account.notes]),
         *_grids(account),
         *_labels(adapter, account),
-        *_section("Image files passed over", account.passed_over()),
+        *_section("Image files passed over", passed_over(account.unused)),
     ]
     return "\n".join(parts).rstrip() + "\n"
 

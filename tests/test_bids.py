@@ -289,6 +289,19 @@ def test_participants_with_or_without_sub_and_by_person(tmp_path):
     assert "ages that are no numbers stay empty: 89+" in log
 
 
+def test_a_participant_with_and_without_sub_is_there_twice(tmp_path):
+    with pytest.raises(InputError, match="every participant once"):
+        with_participants(tmp_path, "participant_id\tage\nsub-1\t40\n1\t41\n", "1")
+
+
+def test_masks_that_fit_no_scan_are_named_where_all_lack_one(tmp_path):
+    place(tmp_path / "raw", "sub-1/anat/sub-1_T2w.nii.gz", "sub-1/anat/sub-1_space-T1w_label-lesion_mask.nii.gz")
+    with pytest.raises(
+        InputError, match=r"label is missing \(1 image file passed over, .*another grid .*T1w_label"
+    ):
+        run(tmp_path, "t2", healthy=False)
+
+
 def test_participants_that_match_nobody_are_said(tmp_path):
     _, log, _ = with_participants(tmp_path, "participant_id\tage\nsub-a\t40\n", "b1", "b2")
     assert "participants.tsv: names none of the 2 subjects" in log and "its ids are sub-a, the subjects' b1, b2" in log

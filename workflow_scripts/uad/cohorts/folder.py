@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from uad.cohorts.base import Adapter, walk
 from uad.cohorts.bids import DERIVATIVES, NIFTI, SET_APART, Row, bids_files, looks_like_bids
 from uad.cohorts.people import person_of
-from uad.cohorts.report import listed, passed_over
+from uad.cohorts.report import listed, seen_but_passed_over
 from uad.errors import InputError
 from uad.tabular import read_table
 
@@ -72,8 +72,7 @@ class FolderAdapter(Adapter):
         else:
             found = self._flat(files)
         if not found:
-            seen = f" ({'; '.join(passed_over(self.unused, 3))})" if self.unused else ""
-            raise InputError(f"{raw}: no scan here{seen}. {self.how_to_get}")
+            raise InputError(f"{raw}: no scan here{seen_but_passed_over(self.unused)}. {self.how_to_get}")
         table = self._table(found)
         self._add_participants(table, raw)
         return table
@@ -110,10 +109,11 @@ class FolderAdapter(Adapter):
             return
         if not path.exists():
             raise InputError(f"{path}: is a link to a file that is not there; fetch the file, or remove the link")
-        rows = read_table(path, missing=("n/a", "N/A"))
-        if "participant_id" not in rows or rows["participant_id"].duplicated().any():
+        rows = read_table(path, missing=("n/a",))
+        if "participant_id" in rows:
+            rows.index = rows["participant_id"].str.removeprefix("sub-")
+        if "participant_id" not in rows or rows.index.has_duplicates:
             raise InputError(f"{path}: needs a column participant_id with every participant once")
-        rows.index = rows["participant_id"].str.removeprefix("sub-")
         keys = [self._participant(subject, rows.index) for subject in table["subject"]]
         lacking = [subject for subject, key in zip(table["subject"], keys, strict=True) if key is None]
         if len(lacking) == len(table):

@@ -61,8 +61,8 @@ def name_across_cohorts(person: str) -> str:
 def tells_who(person: str) -> bool:
     """Whether an id means the same person in another cohort too (`OAS2_0001`, `IXI012`; not `sub-01`, `patient12`).
 
-    Without general words (subject, case, ...) and zeros in front it has six letters and digits or more, three of them
-    digits.
+    Without general words (subject, case, ...) and the zeros that then come first it has six letters and digits or
+    more, three of them digits.
     """
     rest = re.sub(r"[^A-Za-z0-9]", "", _GENERAL.sub("", person)).lstrip("0")
     return len(rest) >= _TELLING_LENGTH and sum(c.isdigit() for c in rest) >= _TELLING_DIGITS

@@ -65,6 +65,11 @@ def passed_over(unused: Mapping[str, Sequence[str]], most: int | None = None) ->
     ]
 
 
+def seen_but_passed_over(unused: Mapping[str, Sequence[str]]) -> str:
+    """The same in brackets, for an error message; empty where nothing was passed over."""
+    return f" ({'; '.join(passed_over(unused, _FEW_NAMES))})" if unused else ""
+
+
 def markdown(name: str, adapter: Adapter, account: Account, table: pd.DataFrame | None) -> str:
     """The report of a cohort.
 

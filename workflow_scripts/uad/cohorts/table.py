@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uad.cohorts.duplicates import Contents
-from uad.cohorts.report import EMPTY_LABEL, Account, listed, markdown
+from uad.cohorts.report import EMPTY_LABEL, Account, listed, markdown, seen_but_passed_over
 from uad.errors import InputError
 from uad.files import atomic_path, sha256_of
 from uad.tabular import read_table, write_table
@@ -87,7 +87,8 @@ def _complete(
         table = table[table[column] != ""]
         if table.empty:
             raise InputError(
-                f"{raw_folder}: no subject has every file needed, {column} is missing. {adapter.how_to_get}"
+                f"{raw_folder}: no subject has every file needed, {column} is missing"
+                f"{seen_but_passed_over(account.unused)}. {adapter.how_to_get}"
             )
     return table
 

@@ -296,9 +296,7 @@ def test_a_participant_with_and_without_sub_is_there_twice(tmp_path):
 
 def test_masks_that_fit_no_scan_are_named_where_all_lack_one(tmp_path):
     place(tmp_path / "raw", "sub-1/anat/sub-1_T2w.nii.gz", "sub-1/anat/sub-1_space-T1w_label-lesion_mask.nii.gz")
-    with pytest.raises(
-        InputError, match=r"label is missing \(1 image file passed over, .*another grid .*T1w_label"
-    ):
+    with pytest.raises(InputError, match=r"label is missing \(1 image file passed over, .*another grid .*T1w_label"):
         run(tmp_path, "t2", healthy=False)
 
 

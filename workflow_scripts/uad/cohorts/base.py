@@ -20,7 +20,7 @@ from uad.files import sha256_of
 if TYPE_CHECKING:  # pandas takes a while to import, and the Snakefile only reads the classes' attributes
     import pandas as pd
 
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 
 _SAFE_SUBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # a subject names files and is a cell of a table
 _OTHER_ARCHIVES = (".7z", ".rar")

@@ -49,7 +49,9 @@ rule all:
 
 
 onstart:
+    refuse_unready_slurm()
     hold_run()
+    stop_at_sigterm()
     print(start_banner(), file=sys.stderr)
 
 

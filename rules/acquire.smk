@@ -42,6 +42,7 @@ rule acquire:
         cohort="|".join(ARCHIVES) or "none",
     # what needs the user is known at once, and downloads do not wait for preprocessing
     priority: 30
+    retries: 0  # downloads ask again themselves, as long as that can help
     localrule: True
     conda:
         "../envs/preprocess.yaml"

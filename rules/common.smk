@@ -4,8 +4,10 @@
 # carries a hash of its content and is passed as a parameter, so Snakemake reruns exactly what a change concerns.
 import contextlib
 import shutil
+import signal
 from itertools import product
 
+import psutil
 import yaml
 from snakemake.exceptions import WorkflowError
 
@@ -37,6 +39,7 @@ from uad.files import exclusive
 from uad.preprocessing.templates import placed_sri24
 from uad.recipe import module_version, write_settings
 from uad.shared_data import STORE_FILES, refuse_links, share_data
+from uad.slurm import missing_for_slurm
 
 try:
     BASE = yaml.safe_load((Path(workflow.basedir) / "config.yaml").read_text())
@@ -365,6 +368,28 @@ def refuse_second_driver():
         f"run '{CONFIG.run}' is being made by another Snakemake; wait for it, or end it first"
         " (docs/cluster.md, Two runs, two people)"
     )
+
+
+def refuse_unready_slurm():
+    """Says at once what only the first submitted job would notice, after all downloads."""
+    jobs = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
+    if workflow.executor_plugin.name == "slurm" and jobs:
+        accounts = {job.resources.get("slurm_account") for job in jobs}
+        if missing := missing_for_slurm(accounts):
+            raise WorkflowError("; ".join(missing))
+
+
+def stop_at_sigterm():
+    """SIGTERM to the driver does what Ctrl-C does; Snakemake itself would wait for jobs that run, which may take hours."""
+    signal.signal(signal.SIGTERM, stop_with_jobs)
+
+
+def stop_with_jobs(*_):
+    """Trainings checkpoint at SIGTERM; SIGINT would be ignored where a script has started the driver with `&`."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    raise KeyboardInterrupt
 
 
 def drop_reconstructions():

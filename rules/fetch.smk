@@ -1,5 +1,6 @@
 # What all runs of a data folder share: weights, the atlas, the authors' split files; and the plan, which says what is there.
-# Downloads are local rules: they run where Snakemake runs, not on a compute node.
+# Downloads are local rules: they run where Snakemake runs, not on a compute node.  They wait and ask again themselves, as
+# long as that can help, so Snakemake does not repeat them (`retries: 0`).
 import sys
 
 from uad.acquisition.needs import write_sources
@@ -40,6 +41,7 @@ rule hd_bet:
         f"{RESULTS}/logs/hd_bet.log",
     benchmark:
         f"{RESULTS}/benchmarks/hd_bet.tsv"
+    retries: 0
     localrule: True
     conda:
         "../envs/preprocess.yaml"
@@ -55,6 +57,7 @@ rule medicalnet:
         f"{RESULTS}/logs/medicalnet.log",
     benchmark:
         f"{RESULTS}/benchmarks/medicalnet.tsv"
+    retries: 0
     localrule: True
     conda:
         "../envs/preprocess.yaml"
@@ -73,6 +76,7 @@ rule authors_splits:
         f"{RESULTS}/logs/authors_splits.log",
     benchmark:
         f"{RESULTS}/benchmarks/authors_splits.tsv"
+    retries: 0
     localrule: True
     conda:
         "../envs/preprocess.yaml"
@@ -88,6 +92,7 @@ rule sri24:
         f"{RESULTS}/logs/sri24.log",
     benchmark:
         f"{RESULTS}/benchmarks/sri24.tsv"
+    retries: 0
     localrule: True
     conda:
         "../envs/preprocess.yaml"

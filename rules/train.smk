@@ -1,5 +1,6 @@
 # Training: one job per (arm, modality, fold).  Checkpoints sit beside the declared model, so a killed job resumes.
-# Slurm sends SIGTERM to every process of a job; `trap` keeps the shell and tee alive until python has checkpointed.
+# Slurm's SIGTERM and a terminal's Ctrl-C reach every process of a job.  Python alone acts on them: `trap` keeps the shell
+# and tee until the checkpoint is written.
 
 
 rule pretrain:
@@ -36,9 +37,9 @@ rule pretrain:
         ),
         store=lambda wc: f"{RESULTS}/store/{CONFIG.train_cohort}_{wc.modality}",
     shell:
-        "trap '' TERM; python workflow_scripts/train.py --settings {params.settings} --store {params.store}"
+        "trap : TERM INT; python workflow_scripts/train.py --settings {params.settings} --store {params.store}"
         " --splits {input.splits} --fold {wildcards.fold} --threads {threads} --model {output.model}"
-        " 2>&1 | tee {log}"
+        " 2>&1 | (trap '' TERM INT; tee {log})"
 
 
 rule train:
@@ -78,6 +79,6 @@ rule train:
             f"--start-from {input.pretrained}" if input.pretrained else ""
         ),
     shell:
-        "trap '' TERM; python workflow_scripts/train.py --settings {params.settings} --store {params.store}"
+        "trap : TERM INT; python workflow_scripts/train.py --settings {params.settings} --store {params.store}"
         " --splits {input.splits} --fold {wildcards.fold} --threads {threads} --devices {resources.devices}"
-        " --model {output.model} {params.start_from} 2>&1 | tee {log}"
+        " --model {output.model} {params.start_from} 2>&1 | (trap '' TERM INT; tee {log})"

@@ -264,7 +264,9 @@ def test_a_server_that_is_too_slow_is_asked_again(fetching, trick, words):
 def test_no_server_and_no_name_are_told_apart(fetching):
     gone = ("http://127.0.0.1:9/data.bin",)
     assert "no server answers" in fetching.refused(urls=gone)
+    fetching.pauses.clear()
     assert "name is not known here" in fetching.refused(urls=("http://no-such-host.invalid/data.bin",))
+    assert not fetching.pauses  # asking again would not help
 
 
 def test_the_mirror_is_asked_when_the_first_address_fails(fetching):

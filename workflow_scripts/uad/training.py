@@ -6,10 +6,11 @@ therefore sees what an uninterrupted run would have seen (paper_spec 4, 9; DESIG
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lightning
@@ -30,9 +31,20 @@ from uad.slices import SliceSource, Steps
 RECIPE_VERSION = 2
 
 
-def _leave_sigterm_to_the_parent(_: int) -> None:
-    """Slurm signals every process of a job; a loader's worker that ends would take the training with it."""
+def _leave_signals_to_the_parent(_: int) -> None:
+    """Slurm and a terminal signal every process of a job; a loader's worker that ends would take the training with it."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _ctrl_c_as_sigterm() -> Iterator[None]:
+    """SIGINT becomes SIGTERM, on which Lightning ends after the step at hand; its own answer to SIGINT keeps nothing."""
+    before = signal.signal(signal.SIGINT, lambda *_: signal.raise_signal(signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Training(lightning.LightningModule):
@@ -139,7 +151,7 @@ def train_arm(
     Raises:
         InputError: the loss is not finite, a checkpoint is damaged or of another recipe, the arm's chunks do
             not fit the batch or the volumes, or the devices cannot share the batch.
-        Interrupted: SIGTERM came, as a cluster sends it; `last` is the state after the step it came in.
+        Interrupted: SIGTERM came, as a cluster sends it, or Ctrl-C; `last` is the state after the step it came in.
     """
     settings = training.settings
     training, validation = training.in_chunks(method.chunk), validation.in_chunks(method.chunk)
@@ -178,23 +190,24 @@ def train_arm(
             plugins=[LightningEnvironment(), WholeCheckpoints()],
         )  # fmt: skip
         drawn = Steps(training, seed, first_step)
-        steps = DataLoader(drawn, batch_size=None, num_workers=workers, worker_init_fn=_leave_sigterm_to_the_parent)
+        steps = DataLoader(drawn, batch_size=None, num_workers=workers, worker_init_fn=_leave_signals_to_the_parent)
         if first_step:
             progress(f"resuming at step {first_step}")
         if first_step < settings.max_steps:
             try:
-                trainer.fit(
-                    module,
-                    steps,
-                    DataLoader([0], batch_size=None),
-                    ckpt_path=last if first_step else None,
-                    weights_only=True,
-                )
+                with _ctrl_c_as_sigterm():
+                    trainer.fit(
+                        module,
+                        steps,
+                        DataLoader([0], batch_size=None),
+                        ckpt_path=last if first_step else None,
+                        weights_only=True,
+                    )
             except SIGTERMException:  # a SystemExit with code 0: Snakemake would miss the model, not retry
                 if not is_first_process():
                     raise  # with another code Lightning would kill the first process
                 raise Interrupted(
-                    f"stopped by SIGTERM after step {trainer.global_step}/{settings.max_steps}; {last} is written, "
+                    f"stopped by a signal after step {trainer.global_step}/{settings.max_steps}; {last} is written, "
                     "the next start continues from it"
                 ) from None
         else:

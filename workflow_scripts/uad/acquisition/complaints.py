@@ -21,6 +21,8 @@ BROKEN = (
     TimeoutError,
 )
 
+NAME_UNKNOWN = "the server's name is not known here (no internet access?)"
+
 _COME_BACK = (408, 425, 429, 500, 502, 503, 504)
 _MEANING = {
     401: "wants a login",
@@ -63,7 +65,7 @@ def connection_error(error: Exception, timeout: float) -> str:
         reason = getattr(chain, "reason", None) or next((a for a in chain.args if isinstance(a, BaseException)), None)
         chain = reason or chain.__cause__ or chain.__context__
     for names, words in (
-        ({"NameResolutionError", "gaierror"}, "the server's name is not known here (no internet access?)"),
+        ({"NameResolutionError", "gaierror"}, NAME_UNKNOWN),
         ({"ProxyError"}, "the proxy of the environment cannot be used"),
         ({"SSLError", "SSLCertVerificationError"}, "the server's certificate is not trusted"),
         ({"ConnectionRefusedError"}, "no server answers"),

@@ -16,7 +16,7 @@ from typing import Any
 import requests
 
 from uad.acquisition.checks import HEAD, digest_of, public, size, wrong_content
-from uad.acquisition.complaints import BROKEN, Broken, Refused, complaint, connection_error
+from uad.acquisition.complaints import BROKEN, NAME_UNKNOWN, Broken, Refused, complaint, connection_error
 from uad.acquisition.credentials import Credential
 from uad.acquisition.progress import Progress
 from uad.acquisition.sources import RemoteFile, is_local, local_path
@@ -63,6 +63,7 @@ class Transfer:
         self._part = target.with_name(f"{target.name}.part")
         self._note = target.with_name(f"{target.name}.part.json")
         self._continued = False
+        self._answered = False
 
     def have(self) -> int:
         """Bytes that are there."""
@@ -86,7 +87,9 @@ class Transfer:
         except requests.TooManyRedirects:
             raise Refused("redirects in a circle") from None
         except BROKEN as error:
-            raise Broken(connection_error(error, patience.timeout)) from None
+            reason = connection_error(error, patience.timeout)
+            # a server that has answered is there: its name will be known again
+            raise Refused(reason) if reason == NAME_UNKNOWN and not self._answered else Broken(reason) from None
         except requests.RequestException as error:
             raise Refused(f"is no address that can be fetched ({type(error).__name__})") from None
 
@@ -127,6 +130,7 @@ class Transfer:
     # --- the reply ------------------------------------------------------------------------------------------
 
     def _take(self, reply: requests.Response, patience: Patience) -> None:
+        self._answered = True
         start = self._start_of(reply)
         length = reply.headers.get("Content-Length")
         total = start + int(length) if length else self._file.bytes

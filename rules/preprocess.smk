@@ -18,7 +18,7 @@ rule skull_strip:
     resources:
         gpu=1,
         mem_mb=growing(16000),
-        runtime=growing(120),
+        runtime=growing(60),
     params:
         settings=lambda wc: settings_file(
             "skull_strip", wc.cohort, **skull_strip_settings(CONFIG, wc.cohort)

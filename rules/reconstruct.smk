@@ -20,7 +20,7 @@ rule reconstruct:
     resources:
         gpu=lambda wc: int(METHODS[wc.arm].trains),
         mem_mb=growing(16000),
-        runtime=growing(120),
+        runtime=growing(60),
         # a resource, since another number changes no result and should rerun nothing
         slices_per_pass=CONFIG.execution.slices_per_pass or 0,
     params:

@@ -21,7 +21,7 @@ class DiskFull(Exception):
 
 
 class Interrupted(Exception):
-    """Work was asked to stop (SIGTERM, Ctrl-C) and kept what is done; the message is one line, the next start goes on."""
+    """Work was asked to stop (SIGTERM, Ctrl-C) and kept what is done; one line, the next start goes on."""
 
 
 def says_disk_full(error: Exception) -> bool:

@@ -44,11 +44,18 @@ def disk_bytes(config: Config) -> dict[str, float]:
 def _data(config: Config) -> dict[str, float]:
     """What every arm starts from; a run with `data_of` has links to another's."""
     return {
-        "raw and unpacked": sum(_raw(config, cohort) for cohort in config.cohorts.values()),
+        "raw and unpacked": raw_bytes(config, "archive") + raw_bytes(config, "phantom"),
         "skull_stripped": sum(_skull_stripped(config, cohort) for cohort in config.cohorts.values()),
         "preprocessed": _voxels(config, _BRAIN_BOX_MM3) * _BRAIN_BOX * sum(map(_scans, config.cohorts.values())),
         "store": _store(config),
     }
+
+
+def raw_bytes(config: Config, source: str) -> float:
+    """Raw data of the cohorts of one `source`, unpacked ones included; none where they are another run's."""
+    if config.data_of:
+        return 0
+    return sum(_raw(config, cohort) for cohort in config.cohorts.values() if cohort.source == source)
 
 
 def _scans(cohort: CohortSettings) -> int:

@@ -26,6 +26,7 @@ class SparK(Method):
     """Hide two thirds of a slice and let encoder and decoder complete it; the encoder is kept."""
 
     Params = SparKParams
+    gpu_hours = 0.5
 
     @classmethod
     def of(cls, params: ConditionedDiffusionSettings) -> SparK:

@@ -17,8 +17,8 @@ def missing_for_slurm(accounts: Collection[str | None]) -> list[str]:
     missing = []
     if _UNEDITED in accounts:
         missing.append(
-            f"slurm/config.yaml: slurm_account is still {_UNEDITED}; write your account there, or delete the line where "
-            "none is in use (EDIT 1)"
+            f"slurm/config.yaml: slurm_account is still {_UNEDITED}; write your account there, or delete the line "
+            "where none is in use (EDIT 1)"
         )
     if shutil.which("sbatch") is None:
         missing.append("sbatch is not found here; start on a machine that submits jobs, usually the login node")

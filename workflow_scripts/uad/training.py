@@ -32,14 +32,14 @@ RECIPE_VERSION = 2
 
 
 def _leave_signals_to_the_parent(_: int) -> None:
-    """Slurm and a terminal signal every process of a job; a loader's worker that ends would take the training with it."""
+    """Slurm and a terminal signal every process of a job; a loader's worker that ends takes the training with it."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
 def _ctrl_c_as_sigterm() -> Iterator[None]:
-    """SIGINT becomes SIGTERM, on which Lightning ends after the step at hand; its own answer to SIGINT keeps nothing."""
+    """SIGINT becomes SIGTERM, on which Lightning ends after the step at hand; at SIGINT itself it keeps nothing."""
     before = signal.signal(signal.SIGINT, lambda *_: signal.raise_signal(signal.SIGTERM))
     try:
         yield

@@ -107,16 +107,20 @@ def missing_lines(needs: Iterable[Need], settings: Settings) -> list[str]:
 def _totals(states: Sequence[State], data_dir: Path) -> list[str]:
     existing = next(folder for folder in [data_dir.absolute(), *data_dir.absolute().parents] if folder.exists())
     absent = [state for state in states if state.status != PRESENT]
-    unknown = [state.need.name for state in absent if state.fetch is None or state.disk is None]
+    unfetched = [state.need.name for state in absent if state.fetch is None]
+    unknown = [state.need.name for state in absent if state.disk is None]
     counts = ", ".join(
         f"{sum(state.status == status for state in states)} {status}" for status in (PRESENT, FETCHABLE, NEEDS_YOU)
     )
     text = (
-        f"{counts}. To fetch or place: {size(sum(state.fetch or 0 for state in absent))}; disk for it: at most "
-        f"{size(sum(state.disk or 0 for state in absent))}"
+        f"{counts}. To fetch or place: {size(sum(state.fetch or 0 for state in absent))}{_without(unfetched)}; "
+        f"disk for it: at most {size(sum(state.disk or 0 for state in absent))}{_without(unknown)}"
     )
-    text += f" (without {', '.join(unknown)}, whose size nobody states)" if unknown else ""
     return textwrap.wrap(f"{text}. Free in {data_dir}: {size(shutil.disk_usage(existing).free)}.", 116)
+
+
+def _without(names: Sequence[str]) -> str:
+    return f" (without {', '.join(names)}, whose size nobody states)" if names else ""
 
 
 def _bytes(missing: Sequence[RemoteFile] | None, folder: Path) -> int | None:

@@ -319,6 +319,7 @@ class ExecutionSettings(Section):
         None, gt=0, description="Slices that enter a network at once at inference; null: a whole volume."
     )
     keep_reconstructions: bool = True
+    card: Literal["a100", "h100", "v100"] = Field("a100", description="GPU that `plan` computes likely hours for.")
 
 
 class Config(Section):

@@ -19,7 +19,7 @@ class ConditionedDDPM(DDPM):
     """An encoder turns the noise-free slice into a vector that scales and shifts every residual block."""
 
     Params = ConditionedDiffusionSettings
-    gpu_hours = 8.5
+    gpu_hours = 4.0
 
     def network(self, shape: tuple[int, int]) -> nn.Module:
         from uad.networks.conditioned import ConditionedUNet

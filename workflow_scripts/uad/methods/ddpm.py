@@ -19,7 +19,7 @@ class DDPM(Method):
     section = "diffusion"
     reads_noise_levels = True
     shares_batches = True
-    gpu_hours = 8.0
+    gpu_hours = 4.0
 
     def __init__(self, params: DiffusionSettings) -> None:
         super().__init__(params)

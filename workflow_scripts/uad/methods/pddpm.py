@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 class PatchedDDPM(DDPM):
     """Noise one box of a 2x2 grid at a time and stitch the four reconstructions."""
 
+    passes = 4
+
     def loss(self, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
         from uad.diffusion.patched import patched_training_loss
 

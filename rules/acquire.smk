@@ -25,10 +25,10 @@ rule phantom:
         folder=lambda wc: raw_folder(wc.cohort),
         version=module_version("cohorts/phantom/__init__.py"),
     shell:
-        "(python workflow_scripts/make_phantoms.py --cohort {params.adapter} --folder {params.folder}"
-        " --subjects {params.subjects} --seed {params.seed} --voxel-mm {params.voxel_mm} &&"
-        " python workflow_scripts/acquire.py --cohort {wildcards.cohort} --adapter {params.adapter}"
-        " --folder {params.folder} --table {output.table}) 2>&1 | tee {log}"
+        "(python workflow_scripts/make_phantoms.py --cohort {params.adapter:q} --folder {params.folder:q}"
+        " --subjects {params.subjects:q} --seed {params.seed:q} --voxel-mm {params.voxel_mm:q} &&"
+        " python workflow_scripts/acquire.py --cohort {wildcards.cohort} --adapter {params.adapter:q}"
+        " --folder {params.folder:q} --table {output.table:q}) 2>&1 | tee {log}"
 
 
 rule acquire:
@@ -51,9 +51,9 @@ rule acquire:
         modalities=lambda wc: COHORTS[wc.cohort].modalities,
         sources=SOURCES_FILE,
     shell:
-        "python workflow_scripts/acquire.py --cohort {wildcards.cohort} --adapter {params.adapter}"
-        " --folder {params.folder} --modalities {params.modalities} --sources {params.sources}"
-        " --table {output.table} 2>&1 | tee {log}"
+        "python workflow_scripts/acquire.py --cohort {wildcards.cohort} --adapter {params.adapter:q}"
+        " --folder {params.folder:q} --modalities {params.modalities:q} --sources {params.sources:q}"
+        " --table {output.table:q} 2>&1 | tee {log}"
 
 
 rule ingest:
@@ -79,8 +79,8 @@ rule ingest:
         folder=lambda wc: raw_folder(wc.cohort),
         unpacked=lambda wc: unpacked_folder(wc.cohort),
     shell:
-        "python workflow_scripts/ingest.py --settings {params.settings} --raw {params.folder}"
-        " --unpacked {params.unpacked} --table {output.table} --report {output.report} 2>&1 | tee {log}"
+        "python workflow_scripts/ingest.py --settings {params.settings:q} --raw {params.folder:q}"
+        " --unpacked {params.unpacked:q} --table {output.table:q} --report {output.report:q} 2>&1 | tee {log}"
 
 
 rule splits:
@@ -106,5 +106,5 @@ rule splits:
             "splits", wc.cohort, **split_settings(CONFIG, wc.cohort)
         ),
     shell:
-        "python workflow_scripts/split.py --settings {params.settings} --cohort {input.cohort}"
-        " --table {output.table} 2>&1 | tee {log}"
+        "python workflow_scripts/split.py --settings {params.settings:q} --cohort {input.cohort:q}"
+        " --table {output.table:q} 2>&1 | tee {log}"

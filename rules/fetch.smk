@@ -1,5 +1,6 @@
 # What all runs of a data folder share: weights, the atlas, the authors' split files; and the plan, which says what is there.
 # Downloads are local rules: they run where Snakemake runs, not on a compute node.
+import shlex
 import sys
 
 from uad.acquisition.needs import write_sources
@@ -19,12 +20,12 @@ rule plan:
     params:
         sources=SOURCES_FILE,
         settings=lambda wc: settings_file("plan", CONFIG.run, config=config),
-        snakemake=f"{sys.executable} -m snakemake",
+        snakemake=f"{shlex.quote(sys.executable)} -m snakemake",
         results=lambda wc: RESULTS,
     shell:
-        "(python workflow_scripts/plan.py --sources {params.sources} &&"
-        " python workflow_scripts/estimate.py --settings {params.settings} --results {params.results}"
-        " --snakemake '{params.snakemake}') 2>&1 | tee {log}"
+        "(python workflow_scripts/plan.py --sources {params.sources:q} &&"
+        " python workflow_scripts/estimate.py --settings {params.settings:q} --results {params.results:q}"
+        " --snakemake {params.snakemake:q}) 2>&1 | tee {log}"
 
 
 # What follows belongs to all runs of a data folder: the run's own settings are found beside its log, not through params,
@@ -44,7 +45,7 @@ rule hd_bet:
     conda:
         "../envs/preprocess.yaml"
     shell:
-        "python workflow_scripts/fetch.py --item hd-bet --files {output}"
+        "python workflow_scripts/fetch.py --item hd-bet --files {output:q}"
         " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"
 
 
@@ -59,7 +60,7 @@ rule medicalnet:
     conda:
         "../envs/preprocess.yaml"
     shell:
-        "python workflow_scripts/fetch.py --item medicalnet --files {output}"
+        "python workflow_scripts/fetch.py --item medicalnet --files {output:q}"
         " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"
 
 
@@ -77,7 +78,7 @@ rule authors_splits:
     conda:
         "../envs/preprocess.yaml"
     shell:
-        "python workflow_scripts/fetch.py --item authors-splits --files {output}"
+        "python workflow_scripts/fetch.py --item authors-splits --files {output:q}"
         " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"
 
 
@@ -92,5 +93,5 @@ rule sri24:
     conda:
         "../envs/preprocess.yaml"
     shell:
-        "python workflow_scripts/fetch.py --item sri24 --files {output}"
+        "python workflow_scripts/fetch.py --item sri24 --files {output:q}"
         " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"

@@ -39,6 +39,6 @@ rule reconstruct:
         model=lambda wc, input: f"--model {input.model}" if input.model else "",
         results=lambda wc: RESULTS,
     shell:
-        "python workflow_scripts/reconstruct.py --settings {params.settings} --results {params.results}"
+        "python workflow_scripts/reconstruct.py --settings {params.settings:q} --results {params.results:q}"
         " --fold {wildcards.fold} --threads {threads} {params.model}"
-        " --slices-per-pass {resources.slices_per_pass} --table {output.table} 2>&1 | tee {log}"
+        " --slices-per-pass {resources.slices_per_pass} --table {output.table:q} 2>&1 | tee {log}"

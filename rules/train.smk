@@ -36,8 +36,8 @@ rule pretrain:
         ),
         store=lambda wc: f"{RESULTS}/store/{CONFIG.train_cohort}_{wc.modality}",
     shell:
-        "trap '' TERM; python workflow_scripts/train.py --settings {params.settings} --store {params.store}"
-        " --splits {input.splits} --fold {wildcards.fold} --threads {threads} --model {output.model}"
+        "trap '' TERM; python workflow_scripts/train.py --settings {params.settings:q} --store {params.store:q}"
+        " --splits {input.splits:q} --fold {wildcards.fold} --threads {threads} --model {output.model:q}"
         " 2>&1 | tee {log}"
 
 
@@ -78,6 +78,6 @@ rule train:
             f"--start-from {input.pretrained}" if input.pretrained else ""
         ),
     shell:
-        "trap '' TERM; python workflow_scripts/train.py --settings {params.settings} --store {params.store}"
-        " --splits {input.splits} --fold {wildcards.fold} --threads {threads} --devices {resources.devices}"
-        " --model {output.model} {params.start_from} 2>&1 | tee {log}"
+        "trap '' TERM; python workflow_scripts/train.py --settings {params.settings:q} --store {params.store:q}"
+        " --splits {input.splits:q} --fold {wildcards.fold} --threads {threads} --devices {resources.devices}"
+        " --model {output.model:q} {params.start_from} 2>&1 | tee {log}"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
+import stat
 import struct
 import zlib
 from dataclasses import dataclass
@@ -19,10 +21,12 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from uad.errors import InputError
+from uad.formats import GZIP, HEAD, what_is
 
 _SHEAR_TOLERANCE = 1e-2
 _VOXEL_MM = (0.1, 20.0)  # outside: the header counts in metres or micrometres, or is damaged
 _CHUNK = 2**20
+_NIFTI_1 = (b"\x5c\x01\0\0", b"\0\0\x01\x5c")  # the size of its header, 348
 _MOST_VOXELS = 2**29  # 800 voxels along each axis
 UNREADABLE = (
     ImageFileError, HeaderDataError, OSError, EOFError, ValueError, TypeError, KeyError, OverflowError, struct.error,
@@ -72,10 +76,11 @@ def open_checked(path: str | Path) -> tuple[nib.Nifti1Image, tuple[int, int, int
     Raises:
         InputError: as `read_header`.
     """
-    if not Path(path).is_file():
-        raise InputError(f"{path}: does not exist; fetch it or correct the cohort's raw folder")
+    head = _first_bytes(path)
+    if what_is(head):
+        raise unreadable(path)
     try:
-        image = nib.load(path)
+        image = _opened(path, head)
         if not isinstance(image, nib.Nifti1Image):
             raise ValueError(f"is a {type(image).__name__}")
         shape, kind = image.shape, image.get_data_dtype().kind
@@ -113,8 +118,53 @@ def stored_voxels(path: str | Path, image: nib.Nifti1Image) -> ArrayProxy:
 
 
 def unreadable(path: str | Path) -> InputError:
-    """The error for what raised one of `UNREADABLE`."""
+    """The error for what raised one of `UNREADABLE`: what the file is, or else that it is damaged."""
+    head = _first_bytes(path)
+    known = what_is(head)
+    if head[:2] == GZIP:
+        known = "compressed twice", "decompress it once"
+    if known:
+        return InputError(f"{path}: cannot be read as NIfTI, because it is {known[0]}; {known[1]}")
     return InputError(f"{path}: cannot be read as NIfTI (truncated or damaged); fetch it again")
+
+
+def _first_bytes(path: str | Path) -> bytes:
+    """The first bytes of a file, or of what a gzip file holds.
+
+    Raises:
+        InputError: there is no such file, or it may not be read.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise InputError(f"{path}: is no file but a folder or a device; correct its name")
+        with open(path, "rb") as stream:
+            head = stream.read(HEAD)
+    except FileNotFoundError as error:
+        if os.path.islink(path):
+            annex = "annex" in os.readlink(path)
+            cure = "run `datalad get` or `git annex get`" if annex else "correct the link"
+            raise InputError(f"{path}: is a link to {os.readlink(path)}, which is not there; {cure}") from error
+        raise InputError(f"{path}: does not exist; fetch it or correct the cohort's raw folder") from error
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); get the right to read it, or check its disk"
+        ) from error
+    if head[:2] != GZIP:
+        return head
+    try:
+        with gzip.open(path) as stream:
+            return stream.read(HEAD)
+    except UNREADABLE:
+        return bytes([1])  # what a damaged stream holds is not known
+
+
+def _opened(path: str | Path, head: bytes) -> nib.Nifti1Image:
+    """The file as what its bytes say; nibabel alone goes by the name, and .nii and .nii.gz are mixed up at times."""
+    compressed = _is_gzip(path)
+    if str(path).endswith(".nii.gz" if compressed else ".nii"):
+        return nib.load(path)
+    kind = nib.Nifti1Image if head[:4] in _NIFTI_1 else nib.Nifti2Image
+    return kind.from_stream(gzip.open(path) if compressed else open(path, "rb"))
 
 
 def grid_distance(shape: tuple[int, ...], first: np.ndarray, second: np.ndarray) -> float:
@@ -173,7 +223,7 @@ def _uncompressed_bytes(path: str | Path) -> int:
 
 def _is_gzip(path: str | Path) -> bool:
     with open(path, "rb") as stream:
-        return stream.read(2) == b"\x1f\x8b"
+        return stream.read(2) == GZIP
 
 
 def _checked_affine(affine: np.ndarray, path: str | Path) -> np.ndarray:

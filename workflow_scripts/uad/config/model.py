@@ -6,9 +6,11 @@ unless the configuration names one itself.  Unknown keys are refused everywhere.
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Modality = Literal["t1", "t2"]
 Protocol = Literal["clean", "authors", "paper"]
@@ -26,7 +28,22 @@ def _number(value: Any) -> Any:
     return value
 
 
+def user_path(text: str) -> str:
+    """A path as a user writes it, with `~` in place; it becomes a cell of a table and a word of a shell line."""
+    if re.search(r"[\x00-\x1f\x7f]", text):
+        raise ValueError("holds a line break or another control character; rename the folder")
+    return os.path.expanduser(text)
+
+
+def _no_braces(text: str) -> str:
+    if re.search(r"[{}]", text):
+        raise ValueError("holds a brace, which Snakemake reads as a wildcard; use a folder without { and }")
+    return text
+
+
 PositiveNumber = Annotated[float, BeforeValidator(_number), Field(gt=0)]
+UserPath = Annotated[str, AfterValidator(user_path)]
+RulePath = Annotated[UserPath, AfterValidator(_no_braces)]  # stands in the input or output of a rule
 
 
 class Section(BaseModel):
@@ -53,7 +70,7 @@ class CohortSettings(Section):
     source: Literal["archive", "phantom"] = Field(
         "archive", description="`archive`: the real data set. `phantom`: generated in the same layout."
     )
-    raw: str | None = Field(None, description="Folder with the raw data; default `<data_dir>/raw/<cohort>`.")
+    raw: UserPath | None = Field(None, description="Folder with the raw data; default `<data_dir>/raw/<cohort>`.")
     modalities: list[Modality] = Field(min_length=1)
     subjects: int = Field(gt=0, description="Expected number of subjects; sets the number of shards.")
     splits: SplitSizes
@@ -83,7 +100,7 @@ class SourceSettings(Section):
     """Where downloads come from; like `execution`, nothing here changes a result."""
 
     offline: bool = Field(False, description="Fetch nothing: use what is there and say what is missing.")
-    base_url: dict[str, str] = Field(
+    base_url: dict[str, UserPath] = Field(
         default_factory=dict, description="Item -> mirror or local folder that has its files (docs/data.md)."
     )
     sha256: dict[str, str] = Field(
@@ -95,14 +112,14 @@ class SplitSettings(Section):
     source: Literal["clean", "authors"] = Field(
         "clean", description="D4, D5, D20. `clean`: drawn by rule from the ids. `authors`: their CSV files."
     )
-    authors_csv: str = Field("data/splits", description="Folder with the authors' split CSVs.")
+    authors_csv: RulePath = Field("data/splits", description="Folder with the authors' split CSVs.")
 
 
 # --- preprocessing ------------------------------------------------------------------------------------------
 
 
 class HdBetSettings(Section):
-    parameters: str = Field(
+    parameters: UserPath = Field(
         "download", description="Folder with HD-BET parameters, or `download`: fetched to <data_dir>/hd_bet."
     )
     sha256: str | None = Field(
@@ -113,7 +130,7 @@ class HdBetSettings(Section):
 
 
 class AtlasSettings(Section):
-    image: str = Field(
+    image: UserPath = Field(
         "sri24", description="`sri24` (fetched to <data_dir>/sri24), `mni152` (from nilearn), or a NIfTI file."
     )
     orientation: str = Field("RAI", description="ITK orientation of the template grid (paper_spec 2).")
@@ -285,7 +302,7 @@ class ThresholdSettings(Section):
 
 
 class PerceptualSettings(Section):
-    weights: str | None = Field(
+    weights: RulePath | None = Field(
         None, description="MedicalNet ResNet-10 file; `phantom` trains a small stand-in; null: not available."
     )
     sha256: str | None = None
@@ -328,7 +345,7 @@ class Config(Section):
     protocol: Protocol = "clean"
     seed: int = 3141
     folds: int = Field(5, gt=0)
-    data_dir: str = "data"
+    data_dir: RulePath = "data"
     data_of: Name | None = Field(
         None, description="Another run whose cohorts, splits and store this one reads; it makes none of its own."
     )

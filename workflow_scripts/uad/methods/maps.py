@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
+from uad.config.model import user_path
 from uad.errors import InputError
 from uad.files import sha256_of
 from uad.methods.base import Method, Scan
@@ -44,7 +45,7 @@ class MapsParams(pydantic.BaseModel):
     def _places_are_known(cls, pattern: str | None) -> str | None:
         for name in sorted(_names(pattern) - set(PLACES)):
             raise ValueError(f"{{{name}}} is not known, only {', '.join(f'{{{place}}}' for place in PLACES)}")
-        return pattern
+        return pattern and user_path(pattern)
 
     @pydantic.model_validator(mode="after")
     def _one_source(self) -> MapsParams:

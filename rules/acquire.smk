@@ -50,6 +50,7 @@ rule acquire:
         folder=lambda wc: raw_folder(wc.cohort),
         modalities=lambda wc: COHORTS[wc.cohort].modalities,
         sources=SOURCES_FILE,
+        raw=raw_token,
     shell:
         "python workflow_scripts/acquire.py --cohort {wildcards.cohort} --adapter {params.adapter:q}"
         " --folder {params.folder:q} --modalities {params.modalities:q} --sources {params.sources:q}"
@@ -78,9 +79,11 @@ rule ingest:
         ),
         folder=lambda wc: raw_folder(wc.cohort),
         unpacked=lambda wc: unpacked_folder(wc.cohort),
+        token=lambda wc: ["--token", raw_token(wc)] if wc.cohort in ARCHIVES else [],
     shell:
         "python workflow_scripts/ingest.py --settings {params.settings:q} --raw {params.folder:q}"
-        " --unpacked {params.unpacked:q} --table {output.table:q} --report {output.report:q} 2>&1 | tee {log}"
+        " --unpacked {params.unpacked:q} --table {output.table:q} --report {output.report:q}"
+        " {params.token:q} 2>&1 | tee {log}"
 
 
 rule splits:

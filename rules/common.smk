@@ -4,6 +4,7 @@
 # carries a hash of its content and is passed as a parameter, so Snakemake reruns exactly what a change concerns.
 import contextlib
 import shutil
+from functools import cache
 from itertools import product
 
 import yaml
@@ -18,6 +19,7 @@ from uad.acquisition.needs import (
 from uad.acquisition.plan import missing_lines
 from uad.acquisition.sources import read_sources
 from uad.cohorts import ADAPTERS
+from uad.cohorts.changes import token_of
 from uad.config import (
     arm_settings,
     build_method,
@@ -93,6 +95,17 @@ def unpacked_folder(cohort):
     """Real data sets are unpacked once for all runs; phantoms belong to their run."""
     parent = RESULTS if cohort in PHANTOMS else CONFIG.data_dir
     return f"{parent}/unpacked/{cohort}"
+
+
+@cache
+def token_of_cohort(cohort):
+    record = f"{RESULTS}/cohorts/{cohort}.raw.json"
+    return token_of(record, raw_folder(cohort), unpacked_folder(cohort))
+
+
+def raw_token(wildcards):
+    """Another one once a raw file has changed, come or gone since ingest (uad/cohorts/changes.py)."""
+    return token_of_cohort(wildcards.cohort)
 
 
 def atlas_file():

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from uad.cohorts import find_adapter, ingest
+from uad.cohorts.changes import state_of_folder, write_record
 from uad.config.model import CohortSettings
 from uad.errors import InputError, run_program
 from uad.files import exclusive
@@ -19,6 +20,7 @@ def main() -> None:
     parser.add_argument("--unpacked", required=True, type=Path)
     parser.add_argument("--table", required=True, type=Path)
     parser.add_argument("--report", type=Path, help="readable account; default: the table's name with .md")
+    parser.add_argument("--token", help="state of the raw folder, for the record of what was read; without: no record")
     arguments = parser.parse_args()
 
     def say(line: str) -> None:
@@ -33,6 +35,7 @@ def main() -> None:
     adapter = adapter_class(**given) if cohort.adapter == "folder" else adapter_class()
     # runs share what is unpacked: they take turns
     with exclusive(arguments.unpacked, lambda: say(f"waits for another run, which unpacks {arguments.unpacked}")):
+        before = state_of_folder(arguments.raw, arguments.unpacked) if arguments.token else {}
         table, notes = ingest(
             adapter,
             arguments.raw,
@@ -54,6 +57,9 @@ def main() -> None:
             f"{arguments.raw}: {len(table)} usable subjects, but cohorts.{arguments.table.stem}.subjects is "
             f"{cohort.subjects}; complete the data or correct the number"
         )
+    if arguments.token:
+        record = arguments.table.with_suffix(".raw.json")
+        write_record(record, arguments.raw, arguments.unpacked, arguments.token, before)
     provenance.write(arguments.table.with_suffix(".json"), subjects=len(table), notes=notes)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
 from uad.errors import InputError
 from uad.formats import GZIP, HEAD, what_is
@@ -30,7 +31,7 @@ _NIFTI_1 = (b"\x5c\x01\0\0", b"\0\0\x01\x5c")  # the size of its header, 348
 _MOST_VOXELS = 2**29  # 800 voxels along each axis
 UNREADABLE = (
     ImageFileError, HeaderDataError, OSError, EOFError, ValueError, TypeError, KeyError, OverflowError, struct.error,
-    zlib.error, gzip.BadGzipFile,
+    zlib.error, gzip.BadGzipFile, WrapStructError,
 )  # fmt: skip
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from uad.cohorts.promise import Promise
+from uad.cohorts.report import listed
 from uad.cohorts.table import COLUMNS, FILE_COLUMNS, FLAGS
 from uad.cohorts.unpack import is_junk, unpack
 from uad.errors import InputError
 from uad.files import sha256_of
+from uad.formats import foreign
 
 if TYPE_CHECKING:  # pandas takes a while to import, and the Snakefile only reads the classes' attributes
     import pandas as pd
@@ -140,7 +142,7 @@ class Adapter:
 
     def _collect(self, raw: Path, unpacked: Path) -> dict[str, Path]:
         """Path relative to the folder it was found in -> path, over raw files and unpacked archives."""
-        files = walk(raw, leave_out=unpacked)
+        files = walk(raw, leave_out=unpacked, notes=self.notes)
         collected = {relative: path for relative, path in files.items() if not self._is_archive(path)}
         wanted = [part.pattern for part in self.parts] + ([self.metadata] if self.metadata else [])
         any_found = False
@@ -211,14 +213,74 @@ class Adapter:
         return table
 
 
-def walk(folder: Path, leave_out: Path | None = None) -> dict[str, Path]:
-    """Path relative to `folder` (with `/`) -> path of every file below it that is not hidden."""
-    without = leave_out.resolve() if leave_out else None
+def walk(folder: Path, leave_out: Path | None = None, notes: list[str] | None = None) -> dict[str, Path]:
+    """Path relative to `folder` (with `/`) -> path of every file below it that is not hidden.
+
+    Links are followed, after all real folders and each folder once: so a loop ends, and a link to a folder that is
+    here anyway does not double its files.
+
+    Args:
+        leave_out: a folder that is not entered.
+        notes: gets a line per kind of thing that is passed over.
+
+    Raises:
+        InputError: a folder may not be read, for what is in it is then not known.
+    """
+    passed: dict[str, list[str]] = {}
     files: dict[str, Path] = {}
-    for current, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(n for n in folders if not is_junk(n) and Path(current, n).resolve() != without)
-        for name in sorted(names):
-            if not is_junk(name):
-                path = Path(current, name)
-                files[path.relative_to(folder).as_posix()] = path
-    return files
+    seen = {_identity(each) for each in folder.resolve().parents} - {None}
+    without = _identity(leave_out) if leave_out else None
+    waiting, links = [(folder, "")], []
+    while waiting or links:
+        current, relative = waiting.pop() if waiting else links.pop(0)
+        identity = _identity(current)
+        if identity is None or identity == without:
+            continue
+        if identity in seen:
+            passed.setdefault("link to a folder that is read already", []).append(relative)
+            continue
+        seen.add(identity)
+        try:
+            with os.scandir(current) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            raise InputError(
+                f"{current}: cannot be read ({error.strerror}), so the scans in it are not known; get the right to "
+                "read it, or move it elsewhere"
+            ) from error
+        for entry in found:
+            name = f"{relative}{entry.name}"
+            if is_junk(entry.name):
+                continue
+            if not _is_text(entry.name):
+                passed.setdefault("name that is no UTF-8; rename it", []).append(ascii(name))
+            elif entry.is_dir(follow_symlinks=False):
+                waiting.append((Path(entry.path), f"{name}/"))
+            elif os.path.isdir(entry.path):
+                links.append((Path(entry.path), f"{name}/"))
+            elif entry.is_symlink() and not os.path.exists(entry.path) and not _NIFTI.search(name):
+                passed.setdefault("link to what is not there", []).append(name)
+            else:  # a scan that is a link to nothing stays, so that it is named as one that cannot be used
+                files[name] = Path(entry.path)
+                if kind := foreign(name):
+                    passed.setdefault(f"file of another format: {kind[0]}; convert with {kind[1]}", []).append(name)
+    if notes is not None:
+        notes += [f"passed over, {reason}: {listed(sorted(names))}" for reason, names in sorted(passed.items())]
+    return dict(sorted(files.items()))
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Device and number of a folder, the same over every link to it; None: it is not there."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -61,10 +61,10 @@ class FolderAdapter(Adapter):
         """As in `Adapter.scans`; nothing is unpacked."""
         self.notes = []
         raw = Path(raw_folder)
-        files = walk(raw, leave_out=Path(unpacked_folder))
+        files = walk(raw, leave_out=Path(unpacked_folder), notes=self.notes)
         found = _bids(files) or _flat(files)
         if not found:
-            raise InputError(f"{raw}: no scan here. {self.how_to_get}")
+            raise InputError(f"{raw}: no scan here. {''.join(f'{note}. ' for note in self.notes)}{self.how_to_get}")
         used = {path for *_, path in found}
         self.unused = [name for name, path in files.items() if re.search(_NIFTI, name) and path not in used]
         table = self._table(found)

@@ -15,6 +15,7 @@ from uad.acquisition.needs import (
     hd_bet_folder,
     medicalnet_file,
     read_needs,
+    read_own,
 )
 from uad.acquisition.plan import missing_lines
 from uad.acquisition.sources import read_sources
@@ -119,7 +120,7 @@ def atlas_file():
 
 def hd_bet_files(wildcards):
     """What brain extraction waits for, where its parameters are to be fetched."""
-    if not fetches_hd_bet(CONFIG, wildcards.cohort):
+    if not fetches_hd_bet(CONFIG, wildcards.cohort, raw_folder):
         return []
     return [
         f"{hd_bet_folder(CONFIG)}/{name}" for name in read_sources()["hd-bet"].members
@@ -406,8 +407,8 @@ def missing_data():
     """What is not there yet, for the start banner; empty when all is, or when another run has used it."""
     if CONFIG.data_of:
         return f"  data     of run '{CONFIG.data_of}', which are only read\n"
-    needs, settings, _ = read_needs(SOURCES_FILE)
-    lines = missing_lines(needs, settings)
+    needs, settings, content = read_needs(SOURCES_FILE)
+    lines = missing_lines(needs, settings, read_own(content))
     if not lines:
         return ""
     return f"  not here {'; '.join(lines)}\n           (snakemake -c1 plan says where from and what to do)\n"

@@ -6,7 +6,10 @@ import sys
 from uad.acquisition.needs import write_sources
 
 try:
-    SOURCES_FILE = write_sources(CONFIG, RESULTS, raw_folder)
+    if workflow.is_main_process:
+        SOURCES_FILE = write_sources(CONFIG, RESULTS, raw_folder)
+    else:  # a job, for which the main process has looked at the data
+        SOURCES_FILE = f"{RESULTS}/settings/sources.json"
 except InputError as error:
     raise WorkflowError(str(error)) from None
 

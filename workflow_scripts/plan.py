@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from uad.acquisition.needs import read_needs
+from uad.acquisition.needs import read_needs, read_own
 from uad.acquisition.plan import report
 from uad.errors import run_program
 
@@ -14,7 +14,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     needs, settings, content = read_needs(arguments.sources)
-    print(f"\nWhat run '{content['run']}' needs\n\n{report(needs, settings, content['data_dir'])}\n")
+    text = report(needs, settings, content["data_dir"], read_own(content))
+    print(f"\nWhat run '{content['run']}' needs\n\n{text}\n")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from uad.acquisition.inventory import Need
+from uad.acquisition.own import OwnFolder
 from uad.acquisition.sources import Settings, read_sources
 from uad.cohorts import find_adapter
 from uad.config.model import Config
@@ -40,7 +41,7 @@ def needs_of(config: Config, raw_folder: Callable[[str], str]) -> list[Need]:
     ]
     if config.preprocess.atlas.image == "sri24" and not placed_sri24(config.data_dir):
         needs.append(Need("sri24", "sri24", Path(config.data_dir) / "sri24"))
-    if any(fetches_hd_bet(config, name) for name in config.cohorts):
+    if any(fetches_hd_bet(config, name, raw_folder) for name in config.cohorts):
         needs.append(Need("hd-bet", "hd-bet", Path(hd_bet_folder(config))))
     if config.perceptual.weights == medicalnet_file(config):
         needs.append(Need("medicalnet", "medicalnet", Path(medicalnet_file(config)).parent))
@@ -49,12 +50,24 @@ def needs_of(config: Config, raw_folder: Callable[[str], str]) -> list[Need]:
     return needs
 
 
-def fetches_hd_bet(config: Config, cohort: str) -> bool:
+def own_folders(config: Config, raw_folder: Callable[[str], str]) -> list[OwnFolder]:
+    """The cohorts of the user's own, which nothing can fetch."""
+    return [
+        OwnFolder(name, raw_folder(name), tuple(cohort.modalities), cohort.subjects, bool(cohort.healthy))
+        for name, cohort in config.cohorts.items()
+        if cohort.source == "archive" and cohort.adapter == "folder"
+    ]
+
+
+def fetches_hd_bet(config: Config, cohort: str, raw_folder: Callable[[str], str]) -> bool:
     """Whether a cohort's brains are extracted with parameters that have to be fetched."""
     settings = config.cohorts[cohort]
     stripped = settings.stripped if settings.adapter == "folder" else find_adapter(settings.adapter).stripped
     extracted = not stripped or config.preprocess.stripped_mask == "hd_bet"
-    return extracted and config.preprocess.hd_bet.parameters == "download"
+    if not extracted or config.preprocess.hd_bet.parameters != "download":
+        return False
+    own = next((each for each in own_folders(config, raw_folder) if each.name == cohort), None)
+    return own is None or not own.every_scan_has_a_mask()
 
 
 def write_sources(config: Config, results: str, raw_folder: Callable[[str], str]) -> str:
@@ -68,12 +81,21 @@ def write_sources(config: Config, results: str, raw_folder: Callable[[str], str]
         {"item": need.item, "name": need.name, "folder": str(need.folder), "modalities": need.modalities}
         for need in needs_of(config, raw_folder)
     ]
-    text = json.dumps({"run": config.run, "data_dir": config.data_dir, "needs": needs, **sources}, indent=1) + "\n"
+    own = [each.as_dict() for each in own_folders(config, raw_folder)]
+    text = (
+        json.dumps({"run": config.run, "data_dir": config.data_dir, "needs": needs, "own": own, **sources}, indent=1)
+        + "\n"
+    )
     path = Path(results) / "settings" / "sources.json"
     if not path.exists() or path.read_text() != text:
         with atomic_path(path) as temporary:
             temporary.write_text(text)
     return str(path)
+
+
+def read_own(content: dict[str, Any]) -> list[OwnFolder]:
+    """The cohorts of the user's own in the content of such a file."""
+    return [OwnFolder(**row | {"modalities": tuple(row["modalities"])}) for row in content.get("own", [])]
 
 
 def read_needs(path: str | Path) -> tuple[list[Need], Settings, dict[str, Any]]:

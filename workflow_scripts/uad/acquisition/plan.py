@@ -12,9 +12,11 @@ from pathlib import Path
 from uad.acquisition.checks import size
 from uad.acquisition.credentials import FINDERS, secret
 from uad.acquisition.inventory import Inventory, Need
+from uad.acquisition.own import OwnFolder
 from uad.acquisition.sources import RemoteFile, Settings, Source, is_local
 from uad.errors import InputError
 
+_NOTHING = "The cohorts are phantoms or your own and all tools are set: nothing has to be fetched."
 PRESENT, FETCHABLE, NEEDS_YOU = "present", "fetchable", "needs you"
 
 
@@ -72,11 +74,26 @@ def state_of(need: Need, settings: Settings) -> State:
     return state(FETCHABLE, f"nothing to do, the run fetches it from {place}" + _how(source, mirrored))
 
 
-def report(needs: Iterable[Need], settings: Settings, data_dir: str | Path) -> str:
+def report(needs: Iterable[Need], settings: Settings, data_dir: str | Path, own: Sequence[OwnFolder] = ()) -> str:
     """The plan as text."""
+    fetched = _report(needs, settings, data_dir)
+    lines = []
+    for each in own:
+        usable, found = each.report()
+        if not usable and fetched == _NOTHING:
+            fetched = ""
+        lines += textwrap.wrap(
+            f"{each.name} (your own scans): {PRESENT if usable else NEEDS_YOU}. {found}", 116, subsequent_indent="    ",
+            break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
+    return "\n".join([*lines, *([""] if lines and fetched else []), fetched]).rstrip("\n")
+
+
+def _report(needs: Iterable[Need], settings: Settings, data_dir: str | Path) -> str:
+    """The part about what can be fetched."""
     states = [state_of(need, settings) for need in needs]
     if not states:
-        return "All cohorts are phantoms and all tools are set: nothing has to be fetched."
+        return _NOTHING
     rows = [("", "item", "state", "to fetch", "disk", "licence")]
     lines = []
     for state in states:
@@ -93,10 +110,10 @@ def report(needs: Iterable[Need], settings: Settings, data_dir: str | Path) -> s
     return "\n".join([*lines, "", *_totals(states, Path(data_dir))])
 
 
-def missing_lines(needs: Iterable[Need], settings: Settings) -> list[str]:
+def missing_lines(needs: Iterable[Need], settings: Settings, own: Sequence[OwnFolder] = ()) -> list[str]:
     """One short line per item that is not there, for the start banner; none when all is there."""
     states = [state_of(need, settings) for need in needs]
-    return [
+    return [f"{each.name}: nothing in {each.folder}" for each in own if not each.is_there()] + [
         f"{state.need.name}: {state.status}"
         + (f", {_size(state.fetch)}" if state.status == FETCHABLE and state.fetch else "")
         for state in states

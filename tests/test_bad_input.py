@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import re
 import struct
 import tarfile
@@ -17,6 +18,7 @@ import pandas as pd
 import pytest
 
 from uad.cohorts import find_adapter, ingest, read_cohort
+from uad.cohorts.changes import state_of_folder, write_record
 from uad.cohorts.folder import FolderAdapter
 from uad.config.model import PreprocessSettings
 from uad.errors import InputError
@@ -259,6 +261,24 @@ def archive_password(tmp_path):
 
 
 @case
+def archive_rar(tmp_path):
+    (tmp_path / "raw/IXI-T1.zip").write_bytes(b"Rar!\x1a\x07\x01\x00" + bytes(1000))
+    run(tmp_path, "ixi", "t1")
+
+
+@case
+def archive_method(tmp_path):
+    path = tmp_path / "raw/IXI-T1.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(IXI, nifti())
+    data = bytearray(path.read_bytes())
+    for signature, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        data[data.index(signature) + place] = 9
+    path.write_bytes(data)
+    run(tmp_path, "ixi", "t1")
+
+
+@case
 def archive_other(tmp_path):
     ixi_tar(tmp_path, ("holiday.jpg", b"1"))
 
@@ -286,6 +306,34 @@ def nothing(tmp_path):
 @case
 def nothing_own(tmp_path):
     own(tmp_path, nifti(), "scan.nii.gz")
+
+
+@case
+def nothing_format(tmp_path):
+    own(tmp_path, b"\x00\x00\x00\x01" + bytes(600), "s_t2.mgz")
+
+
+@case
+def folder_closed(tmp_path):
+    (tmp_path / "raw/closed").mkdir()
+    real = os.scandir
+
+    def refuse(folder):  # root may read everything
+        if Path(folder).name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return real(folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        own(tmp_path, nifti())
+
+
+@case
+def changed_meanwhile(tmp_path):
+    path = save(tmp_path / "raw/s_t2.nii.gz", nifti())
+    before = state_of_folder(tmp_path / "raw", tmp_path / "unpacked")
+    save(path, nifti(VOXELS + 1))
+    write_record(tmp_path / "record.json", tmp_path / "raw", tmp_path / "unpacked", "new", before)
 
 
 @case
@@ -348,6 +396,34 @@ def same_image(tmp_path):
 @case
 def not_nifti(tmp_path):
     own(tmp_path, b"<html>not found</html>")
+
+
+@case
+def no_content(tmp_path):
+    own(tmp_path, b"/annex/objects/MD5E-s100--0123.nii\n", "s_t2.nii")
+
+
+@case
+def link_to_nothing(tmp_path):
+    (tmp_path / "raw/s_t2.nii.gz").symlink_to("../.git/annex/objects/x")
+    run(tmp_path, "folder", "t2", healthy=True)
+
+
+@case
+def empty_file(tmp_path):
+    own(tmp_path, b"", "s_t2.nii")
+
+
+@case
+def other_format(tmp_path):
+    nib.save(nib.MGHImage(VOXELS.astype(np.float32), AFFINE), tmp_path / "scan.mgz")
+    (tmp_path / "scan.mgz").rename(tmp_path / "raw/s_t2.nii.gz")
+    run(tmp_path, "folder", "t2", healthy=True)
+
+
+@case
+def gzip_twice(tmp_path):
+    own(tmp_path, gzip.compress(nifti()))
 
 
 @case

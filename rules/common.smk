@@ -26,6 +26,7 @@ from uad.config import (
     build_method,
     in_order_of,
     pretraining_settings,
+    refuse_twice,
     resolve,
 )
 from uad.config.data_stages import (
@@ -42,6 +43,8 @@ from uad.recipe import module_version, write_settings
 from uad.shared_data import STORE_FILES, refuse_links, share_data
 
 try:
+    for configfile in workflow.configfiles:
+        refuse_twice(configfile)
     BASE = yaml.safe_load((Path(workflow.basedir) / "config.yaml").read_text())
     CONFIG = resolve(in_order_of(config, BASE))
     RESULTS = f"results/{CONFIG.run}"

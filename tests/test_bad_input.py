@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
 import re
 import struct
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,7 @@ import pytest
 from uad.cohorts import find_adapter, ingest, read_cohort
 from uad.cohorts.changes import state_of_folder, write_record
 from uad.cohorts.folder import FolderAdapter
+from uad.config import refuse_twice, resolve
 from uad.config.model import PreprocessSettings
 from uad.errors import InputError
 from uad.preprocessing.register import register_shard
@@ -57,8 +60,8 @@ def test_message(name, tmp_path):
     (tmp_path / "raw").mkdir()
     with pytest.raises(InputError) as error:
         CASES[name](tmp_path)
-    message = str(error.value)
-    assert "\n" not in message
+    message, *more = str(error.value).splitlines()
+    assert not more or all(line.startswith("config: ") for line in more)  # one line per mistake
     place = 0
     for fragment in ROWS[name].split("…"):
         assert fragment in message[place:], message
@@ -530,6 +533,40 @@ def label_range(tmp_path):
     own_label(tmp_path, nifti(BALL.astype(np.int16) * 1000))
 
 
+# --- configuration ------------------------------------------------------------------------------------------
+
+
+@case
+def key_twice(tmp_path):
+    (tmp_path / "mine.yaml").write_text("cohorts:\n  wmh: null\ncohorts:\n  atlas: null\n")
+    refuse_twice(tmp_path / "mine.yaml")
+
+
+@case
+def block_is_list(tmp_path):
+    resolve({"cohorts": ["mine"]})
+
+
+@case
+def path_break(tmp_path):
+    resolve({"data_dir": "a\nb", "cohorts": {}, "arms": {}})
+
+
+@case
+def path_brace(tmp_path):
+    resolve({"data_dir": "{a}", "cohorts": {}, "arms": {}})
+
+
+@case
+def read_only(tmp_path):
+    def refuse(*arguments, **options):  # root may write everywhere
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "mkstemp", refuse)
+        own(tmp_path, nifti())
+
+
 # --- voxels -------------------------------------------------------------------------------------------------
 
 
@@ -537,6 +574,17 @@ def label_range(tmp_path):
 def gone(tmp_path):
     row = {"subject": "s", "t1": "", "t2": "gone.nii.gz", "mask": "gone.nii.gz", "label": ""}
     strip_rows(tmp_path, pd.DataFrame([row | dict.fromkeys(("stripped", "registered", "bias_corrected"), "0")]))
+
+
+@case
+def changed_since(tmp_path):
+    save(tmp_path / "raw/s_t2.nii.gz", nifti())
+    save(tmp_path / "raw/s_mask.nii.gz", nifti(BALL))
+    run(tmp_path, "folder", "t2", healthy=True)
+    (tmp_path / "table.tsv").rename(tmp_path / "cohort.tsv")
+    strip_rows(tmp_path, read_table(tmp_path / "cohort.tsv"))  # as ingest saw it
+    save(tmp_path / "raw/s_t2.nii.gz", nifti(VOXELS + 1))
+    strip_rows(tmp_path, read_table(tmp_path / "cohort.tsv"))
 
 
 @case

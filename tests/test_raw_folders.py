@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import yaml
+from test_doors import OVERLAY, Bench, made_up_scan, save
 
 from uad.acquisition.needs import fetches_hd_bet
 from uad.acquisition.own import OwnFolder
@@ -230,3 +231,38 @@ def test_every_path_of_a_shell_line_is_quoted():
                 found += 1
                 assert word.endswith(":q") or word in joined, f"{path.name}: {word}"
     assert found > 60
+
+
+# --- a real small run -------------------------------------------------------------------------------------
+
+
+def test_a_nasty_folder_runs_and_only_a_changed_scan_makes_the_store_again(tmp_path):
+    bench = Bench(tmp_path, "nasty")
+    nasty = tmp_path / "my 'scans' (ä) [2] $HOME ~ \"x\" & ;"
+    for number in range(4):
+        save(nasty / "raw" / f"h{number}_t2.nii.gz", made_up_scan(number)[0])
+    healthy = OVERLAY["cohorts"]["healthy"] | {"raw": str(nasty / "raw")}
+    bench.overlay(OVERLAY | {
+        "run": "nasty", "data_dir": str(nasty / "data"), "pack": {"crop": [30, 34, 26], "factor": 1},
+        "cohorts": OVERLAY["cohorts"] | {"healthy": healthy},
+    })  # fmt: skip
+    store = bench.results / "store" / "healthy_t2.tsv"
+    target = str(store.relative_to(tmp_path))
+
+    def run():
+        code, output = bench.run("--", target)
+        assert code == 0, output
+        return output
+
+    run()
+    images = store.with_suffix(".images.npy")
+    first = images.read_bytes()
+    assert "Nothing to be done" in run()
+    os.utime(nasty / "raw/h1_t2.nii.gz")
+    assert "Nothing to be done" in run()
+    save(nasty / "raw/h1_t2.nii.gz", made_up_scan(9)[0])
+    assert "Nothing to be done" not in run() and images.read_bytes() != first
+    assert "Nothing to be done" in run()
+    (nasty / "raw/h3_t2.nii.gz").unlink()
+    run()
+    assert "h3" not in store.read_text() and "h2" in store.read_text()

@@ -30,8 +30,13 @@ def says_disk_full(error: Exception) -> bool:
     return getattr(error, "errno", None) in full or any(os.strerror(number) in str(error) for number in full)
 
 
+def says_no_access(error: Exception) -> bool:
+    """Whether an error means that a file or disk may not be read or written."""
+    return isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
 def run_program(main: Callable[[], None]) -> None:
-    """Run a command-line program; an `InputError` or a full disk becomes one line on stderr and exit code 1,
+    """Run a command-line program; an `InputError`, a full or a closed disk becomes one line on stderr and exit code 1,
     `Interrupted` 143.
     """
     try:
@@ -43,6 +48,9 @@ def run_program(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
+        if says_no_access(error):
+            print(f"error: {error}; get the right to read or write there, or name another folder", file=sys.stderr)
+            sys.exit(1)
         if not says_disk_full(error):
             raise
         print(f"error: {error}; make room and start again: what is finished is kept", file=sys.stderr)

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from uad.errors import DiskFull, says_disk_full
+from uad.errors import DiskFull, InputError, says_disk_full, says_no_access
 
 
 @contextlib.contextmanager
@@ -22,6 +22,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Raises:
         DiskFull: there is no room for the file.
+        InputError: its folder may not be written to.
     """
     path = Path(path)
     suffix = "".join(path.suffixes)
@@ -37,6 +38,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)  # mkstemp makes private files; results are shared within a group
         os.replace(temporary, path)
     except Exception as error:
+        if temporary is None and says_no_access(error):
+            raise InputError(
+                f"{path}: cannot be written ({error.strerror}); get the right to write in its folder"
+            ) from error
         if not says_disk_full(error):
             raise
         size = temporary.stat().st_size if temporary else 0

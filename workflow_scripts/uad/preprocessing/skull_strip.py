@@ -118,7 +118,10 @@ class SkullStrip:
         if self.needs_hd_bet(scan):
             augmented = self.settings.hd_bet.test_time_augmentation
             values["hd_bet"] = {"sha256": self.hd_bet_checkpoint, "test_time_augmentation": augmented}
-        return {"inputs": input_hashes(scan), "settings": settings_hash(values)}
+        inputs = input_hashes(scan)
+        if scan.sha256 not in ("", inputs["image"]):
+            raise InputError(f"{scan.image}: has changed since ingest read it; run again, which reads it anew")
+        return {"inputs": inputs, "settings": settings_hash(values)}
 
     def run(self, scan: Scan) -> Row:
         original = read_image(scan.image)

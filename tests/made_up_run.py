@@ -177,12 +177,12 @@ def _write_arrays(results, arm):
     rows = []
     for cohort in ("ixi", "brats21"):
         array, index = folder / f"{cohort}.npy", folder / f"{cohort}.tsv"
-        np.save(array, _outputs(arm, cohort).astype(np.float16))
+        np.save(array, _outputs(arm, cohort).astype(np.float16 if arm == "near" else np.float32))
         pd.DataFrame({"row": range(4), "subject": SCANS}).to_csv(index, sep="\t", index=False)
         levels = LEVELS if arm == "near" else []
         gives = "reconstruction" if arm == "near" else "map"
         rows.append({"cohort": cohort, "array": array, "index": index, "sha256": sha256_of(array), "gives": gives,
-                     "t_tests": json.dumps(levels), "volumes": 4})  # fmt: skip
+                     "t_tests": json.dumps(levels), "volumes": 4, "doubts": ""})  # fmt: skip
     pd.DataFrame(rows).to_csv(folder / "arrays.tsv", sep="\t", index=False)
     _write_record(folder / "provenance.json", "b" * 40, numpy="2.1")
     return folder / "arrays.tsv"

@@ -35,6 +35,8 @@ def main() -> None:
     scorer = ArmScorer(
         settings, arguments.results, arguments.fold, arguments.arrays, arguments.backbone, progress, arguments.threads
     )
+    for doubt in scorer.cache.doubts():
+        progress(f"caution: {doubt}")
     rows, examples = [], {}
     for cohort in settings["cohorts"]:
         progress(cohort)

@@ -17,6 +17,7 @@ from uad.config import build_method
 from uad.config.model import CohortSettings, Config
 from uad.methods import Method
 from uad.packing import final_shape
+from uad.reconstruction import TYPES
 
 _HEAD_MM3, _BRAIN_BOX_MM3 = 9e6, 4e6  # what a scan shows; the box around the brain in the atlas
 _RAW, _WITH_SKULL, _STRIPPED, _BRAIN_BOX = 1.7, 4, 1, 2  # bytes per voxel of compressed files, masks included
@@ -96,14 +97,14 @@ def _weights(method: Method, shape: tuple[int, int]) -> int:
 
 
 def _reconstructions(config: Config) -> float:
-    """float16 arrays of the validation and test volumes, one per noise level where an arm reads several."""
+    """Arrays of the validation and test volumes, one per noise level where an arm reads several."""
     volumes = sum(_scored(cohort) * len(cohort.modalities) for cohort in config.cohorts.values())
-    arrays = 0
+    per_voxel = 0
     for arm in config.arms:
         method = build_method(config, arm)
         levels = len(config.inference.t_test) if method.reads_noise_levels else 1
-        arrays += levels * (config.folds if method.per_fold else 1)
-    return volumes * arrays * prod(final_shape(config.pack)) * 2
+        per_voxel += levels * (config.folds if method.per_fold else 1) * TYPES[method.gives].itemsize
+    return volumes * per_voxel * prod(final_shape(config.pack))
 
 
 def _scored(cohort: CohortSettings) -> int:

@@ -1,8 +1,9 @@
 """Reconstructions and anomaly maps of one trained arm, cached for scoring.  DESIGN decision 8.
 
-One cohort of one arm is a float16 array [T, N, Z, Y, X] (`.npy`) with an index (`.tsv`: row, subject).  `gives`
-says what it holds: reconstructions per noise level, or anomaly maps (T = 1).  The table of all arrays of an
-(arm, modality, fold) is the stage's declared output.
+One cohort of one arm is an array [T, N, Z, Y, X] (`.npy`) with an index (`.tsv`: row, subject).  `gives` says what
+it holds: reconstructions per noise level (float16, since they are in the unit of the image, [0, 1]), or anomaly maps
+(T = 1; float32, since their unit is free).  The table of all arrays of an (arm, modality, fold) is the stage's
+declared output.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from uad.tabular import read_table, write_table
 if TYPE_CHECKING:
     import torch
 
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
+
+TYPES = {"reconstruction": np.dtype(np.float16), "map": np.dtype(np.float32)}
 
 
 def ready_to_read(network: torch.nn.Module) -> torch.nn.Module:
@@ -59,22 +62,29 @@ def read_arm_on_cohort(
     are present changes a result.
 
     Returns:
-        The row of the stage's table: array, index, sha256, gives, t_tests, volumes.
+        The row of the stage's table: array, index, sha256, gives, t_tests, volumes, doubts.
+
+    Raises:
+        InputError: an output that is not finite or cannot be stored, or that the method itself calls wrong.
     """
     levels = t_tests if method.reads_noise_levels else [0]
     shape = (len(levels), len(subjects), *store.images.shape[1:])
     with atomic_path(path) as temporary:
-        cache = new_array(temporary, np.float16, shape)
+        cache = new_array(temporary, TYPES[method.gives], shape)
         for row, subject in enumerate(subjects):
             cache[:, row] = read_scan(method, network, store.scan(subject), levels, seed)
             progress(f"{row + 1}/{len(subjects)} {subject}")
         cache.flush()
         del cache
+        doubts = method.doubts()
+    for doubt in doubts:
+        progress(f"caution: {doubt}")
     index = path.with_suffix(".tsv")
     write_table(pd.DataFrame({"row": range(len(subjects)), "subject": subjects}), index)
     return {
         "array": str(path), "index": str(index), "sha256": sha256_of(path), "gives": method.gives,
         "t_tests": json.dumps(levels if method.reads_noise_levels else []), "volumes": len(subjects),
+        "doubts": "; ".join(doubts),
     }  # fmt: skip
 
 
@@ -93,6 +103,11 @@ def read_scan(method: Method, network: torch.nn.Module | None, scan: Scan, level
             values = method.reconstruct(network, images, levels, generator).squeeze(2).float().cpu().numpy()
     if not np.isfinite(values).all():
         raise InputError(f"{scan.subject}: the arm's output is not finite; look at the learning curve of its training")
+    highest, most = np.abs(values).max(), np.finfo(TYPES[method.gives]).max
+    if highest > most:
+        raise InputError(
+            f"{scan.subject}: the arm's output reaches {highest:.3g}, more than {most:.3g} cannot be stored"
+        )
     return values
 
 
@@ -112,6 +127,10 @@ class Reconstructions:
         if cohort not in self._opened:
             self._opened[cohort] = self._open(self._rows.loc[cohort])
         return self._opened[cohort]
+
+    def doubts(self) -> list[str]:
+        """What speaks against the arm's output, one line per cohort in doubt."""
+        return [f"{cohort}: {text}" for cohort, text in self._rows["doubts"].items() if text]
 
     def _open(self, row: pd.Series) -> tuple[np.ndarray, dict[str, int], str, list[int]]:
         if not Path(row["array"]).exists():

@@ -182,7 +182,7 @@ class ArmScorer:
         arrays = {
             "image": scan.image.astype(np.float16),
             "reconstruction": nothing if is_map else output.astype(np.float16),
-            "map": (output if is_map else np.abs(scan.image - output) * scan.mask).astype(np.float16),
+            "map": output if is_map else (np.abs(scan.image - output) * scan.mask).astype(np.float16),
             "prediction": nothing if prediction is None else prediction,
             "label": scan.label,
             "subject": np.array(subject),

@@ -64,6 +64,14 @@ class Method:
     def enter(self, cohort: str, modality: str, fold: int) -> None:
         """Told before the scans of a cohort are read; for methods that read files of their own."""
 
+    def doubts(self) -> list[str]:
+        """Asked after the scans of a cohort have been read: what speaks against the output, for log and report.
+
+        Raises:
+            InputError: the output cannot be right.
+        """
+        return []
+
     def network(self, shape: tuple[int, int]) -> nn.Module:
         """The network to train, for slices of `shape` (height, width)."""
         raise TypeError(f"{type(self).__name__} has nothing to train")

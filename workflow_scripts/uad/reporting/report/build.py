@@ -122,7 +122,7 @@ def _write(settings: Mapping[str, Any], inputs: Inputs, draft: Path, progress: C
         "protocol": settings["protocol"],
         "phantom": settings["phantom"],
         "folds": settings["folds"],
-        "checks": inputs.check.read_text().splitlines(),
+        "checks": [*inputs.check.read_text().splitlines(), *exporter.doubts()],
         **_tables(inputs.tables, settings["arms"], draft / "tables"),
         "reproduction": reproduced.reproduction_section(inputs.reproduction),
         **_figures(inputs.figures, draft / "figures"),

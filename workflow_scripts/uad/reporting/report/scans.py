@@ -65,6 +65,15 @@ class ScanExporter:
         post = settings["postprocess"]
         self.post = PostProcessing(**{**post, "order": tuple(post["order"])})
 
+    def doubts(self) -> list[str]:
+        """What speaks against the output of an arm, one line per arm and cohort in doubt."""
+        labels = {arm["arm"]: arm["label"] for arm in self.settings["arms"]}
+        return [
+            f"caution: {labels[arm]} ({modality}), {doubt}"
+            for (arm, modality), cache in self.caches.items()
+            for doubt in cache.doubts()
+        ]
+
     def export(self, place: Place, count: int) -> list[dict[str, Any]]:
         """Write the scans of a place; returns their entries of the viewer's catalogue."""
         self.folder.mkdir(parents=True, exist_ok=True)

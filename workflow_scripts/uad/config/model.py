@@ -312,7 +312,9 @@ class TableSettings(Section):
 
 
 class ReportSettings(Section):
-    viewer_scans: int = Field(3, ge=0, description="Test scans per cohort and modality in the viewer (fold 0).")
+    viewer_scans: int = Field(
+        3, ge=0, le=5, description="Test scans per cohort and modality in the viewer (fold 0); scoring keeps 5."
+    )
     thumbnails: int = Field(24, ge=0, description="Scans per cohort and modality pictured in the report.")
 
 
@@ -327,7 +329,9 @@ class ExecutionSettings(Section):
     slices_per_pass: int | None = Field(
         None, gt=0, description="Slices that enter a network at once at inference; null: a whole volume."
     )
-    keep_reconstructions: bool = True
+    keep_reconstructions: bool = Field(
+        True, description="`false`: removed once the whole run was asked for and is complete (docs/cluster.md)."
+    )
 
 
 class Config(Section):

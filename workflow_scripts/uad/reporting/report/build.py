@@ -61,7 +61,7 @@ class Inputs:
 
     results: Path
     scores: Sequence[Path]
-    arrays: Sequence[Path]
+    viewer: Sequence[Path]
     shards: Sequence[Path]
     tables: Sequence[Path]
     figures: Sequence[Path]
@@ -113,8 +113,8 @@ def _write(settings: Mapping[str, Any], inputs: Inputs, draft: Path, progress: C
     scores = read_scores(inputs.scores, settings["arms"], settings["folds"])
     stores = {place: Store.open(inputs.results / "store" / "_".join(place)) for place in places}
     progress("scans of the viewer")
-    arrays = {tuple(path.parts[-4:-2]): path for path in inputs.arrays}
-    exporter = scans.ScanExporter(settings, scores, arrays, stores, draft / "volumes")
+    kept = {tuple(path.parts[-3:-1]): path for path in inputs.viewer}
+    exporter = scans.ScanExporter(settings, scores, kept, stores, draft / "volumes")
     catalogue = [entry for place in places for entry in exporter.export(place, settings["viewer_scans"])]
     progress("quality of the preprocessing")
     content = {

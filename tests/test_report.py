@@ -309,6 +309,15 @@ def test_failed_scans_are_counted_and_named(inputs):
     assert texts(quality.failure_table(rows)) == [["lost", "BraTS21 (T2)", "truncated <file>"]]
 
 
+def test_flags_of_the_shards_and_of_the_store_are_named(inputs, tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "brats21_t2.json").write_text('{"flags": {"scan-9": "the packed box cuts off all"}}')
+    table = quality.flag_table(quality.read_shards(inputs["shards"]), [PLACE], tmp_path)
+    assert texts(table) == [
+        ["scan-0", "BraTS21 (T2)", "n4_ratio is 1"], ["scan-9", "BraTS21 (T2)", "the packed box cuts off all"],
+    ]  # fmt: skip
+
+
 def test_thumbnails_show_the_worst_scans_first(report):
     text = (report / "index.html").read_text()
     shown = [text.index(f'alt="Three slices of scan-{scan} ') for scan in (3, 2, 1)]

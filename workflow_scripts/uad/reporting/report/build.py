@@ -26,7 +26,7 @@ from uad.reporting.scores import read_scores
 from uad.reporting.tables import read_csv
 from uad.store import Store
 
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 
 HEADLINE = "table3"
 _CSS_DPI = 150  # figures are shown at this many pixels per printed inch
@@ -127,7 +127,7 @@ def _write(settings: Mapping[str, Any], inputs: Inputs, draft: Path, progress: C
         "reproduction": reproduced.reproduction_section(inputs.reproduction),
         **_figures(inputs.figures, draft / "figures"),
         **_breakdowns(settings, scores, healthy, pathological),
-        **_quality(settings, inputs.shards, places, stores, draft / "thumbnails"),
+        **_quality(settings, inputs, places, stores, draft / "thumbnails"),
         **_costs(inputs.results / "benchmarks"),
         **_origins(settings["config"], inputs.results, draft),
         "scans": catalogue,
@@ -221,12 +221,12 @@ def _breakdowns(
 
 def _quality(
     settings: Mapping[str, Any],
-    shards: Sequence[Path],
+    inputs: Inputs,
     places: Sequence[Place],
     stores: Mapping[Place, Store],
     folder: Path,
 ) -> dict[str, Any]:
-    rows = quality.read_shards(shards)
+    rows = quality.read_shards(inputs.shards)
     galleries = [
         {
             "title": cohort_title(*place),
@@ -238,6 +238,7 @@ def _quality(
     return {
         "quality": quality.summary_table(rows, places),
         "failures": quality.failure_table(rows),
+        "flags": quality.flag_table(rows, places, inputs.results),
         "galleries": galleries,
     }
 

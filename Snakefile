@@ -36,10 +36,14 @@ for baseline in sorted(Path(workflow.basedir).glob("rules/baselines/*.smk")):
 
 
 check_other_inputs()
+logging.getLogger("snakemake.logging").addFilter(
+    TargetHint([rule.name for rule in workflow.rules], CONFIG.run, CONFIG.arms)
+)
 
 
 localrules:
     all,
+    packed,
 
 
 rule all:
@@ -48,15 +52,21 @@ rule all:
         final_results(),
 
 
+# what is made of the scans before any arm: stores, splits, quality (docs/own-data.md)
+rule packed:
+    input:
+        packed(),
+
+
 onstart:
     hold_run()
-    print(start_banner(), file=sys.stderr)
+    print(start_banner(), end="", file=sys.stderr)
 
 
 onsuccess:
     if not CONFIG.execution.keep_reconstructions:
         drop_reconstructions()
-    print(success_banner(), file=sys.stderr)
+    print(success_banner(), end="", file=sys.stderr)
 
 
 onerror:

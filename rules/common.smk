@@ -3,7 +3,9 @@
 # A settings file holds the slice of the resolved configuration that one job reads (uad/recipe.py).  Its name
 # carries a hash of its content and is passed as a parameter, so Snakemake reruns exactly what a change concerns.
 import contextlib
-import shutil
+import logging
+import sys
+from collections import Counter
 from itertools import product
 
 import yaml
@@ -33,17 +35,20 @@ from uad.config.data_stages import (
     split_settings,
 )
 from uad.errors import InputError
-from uad.files import exclusive
+from uad.files import exclusive, holder_of
 from uad.preprocessing.templates import placed_sri24
 from uad.recipe import module_version, write_settings
-from uad.shared_data import STORE_FILES, refuse_links, share_data
+from uad.shared_data import STORE_FILES, check_data, link_data, refuse_links
+from uad.target_hint import TargetHint
 
 try:
     BASE = yaml.safe_load((Path(workflow.basedir) / "config.yaml").read_text())
     CONFIG = resolve(in_order_of(config, BASE))
     RESULTS = f"results/{CONFIG.run}"
+    # where cohorts to stores lie; programs look below RESULTS, which has links then
+    DATA = f"results/{CONFIG.data_of or CONFIG.run}"
     if CONFIG.data_of:
-        share_data(CONFIG, Path(RESULTS))
+        check_data(CONFIG, Path(RESULTS))
     else:
         refuse_links(Path(RESULTS))
 except InputError as error:
@@ -123,7 +128,7 @@ def folds_of(arm):
 
 
 def store_files(cohort, modality):
-    return multiext(f"{RESULTS}/store/{cohort}_{modality}", *STORE_FILES)
+    return multiext(f"{DATA}/store/{cohort}_{modality}", *STORE_FILES)
 
 
 def store_spacing_mm():
@@ -142,6 +147,12 @@ def per_score(pattern):
 
 def scores():
     return per_score(f"{RESULTS}/metrics/{{arm}}/{{modality}}/fold{{fold}}.parquet")
+
+
+def viewer_scans():
+    """Scans for the report's viewer, which shows fold 0; every arm has it."""
+    pattern = f"{RESULTS}/viewer/{{arm}}/{{modality}}/fold0.npz"
+    return expand(pattern, arm=CONFIG.arms, modality=MODALITIES)
 
 
 def examples():
@@ -218,7 +229,21 @@ def stores_of(wildcards):
 
 def splits_of(wildcards):
     return [
-        f"{RESULTS}/splits/{cohort}.tsv" for cohort in cohorts_with(wildcards.modality)
+        f"{DATA}/splits/{cohort}.tsv" for cohort in cohorts_with(wildcards.modality)
+    ]
+
+
+def quality_tables():
+    return expand(f"{DATA}/preprocessed/{{cohort}}/quality.tsv", cohort=COHORTS)
+
+
+def packed():
+    """What is made of the scans before any arm: stores, splits, quality."""
+    places = [(name, m) for name in COHORTS for m in COHORTS[name].modalities]
+    return [
+        *(path for place in places for path in store_files(*place)),
+        *expand(f"{DATA}/splits/{{cohort}}.tsv", cohort=COHORTS),
+        *quality_tables(),
     ]
 
 
@@ -341,35 +366,59 @@ def final_results():
         f"{RESULTS}/reproduction.md",
     ]
     figures = expand(f"{RESULTS}/figures/{{stem}}.png", stem=figure_stems())
-    quality = expand(f"{RESULTS}/preprocessed/{{cohort}}/quality.tsv", cohort=COHORTS)
     return [
         *tables,
         *figures,
-        *quality,
+        *quality_tables(),
         f"{RESULTS}/check.txt",
         f"{RESULTS}/report/index.html",
     ]
 
 
 HELD = contextlib.ExitStack()  # until this process ends
+held_run = False
+
+
+def makes_files():
+    """Whether this call has jobs that write results; `plan` has none."""
+    return any(job.output for job in workflow.dag.needrun_jobs(exclude_finished=False))
 
 
 def hold_run():
     """One driver per run.  Snakemake's own locks go as soon as any Snakemake of the checkout ends."""
-    if any(job.output for job in workflow.dag.needrun_jobs()):
-        HELD.enter_context(exclusive(RESULTS, refuse_second_driver))
+    global held_run
+    if not makes_files():
+        return
+    held_run = HELD.enter_context(exclusive(RESULTS, refuse_second_driver))
+    if CONFIG.data_of:
+        link_data(CONFIG, Path(RESULTS))
 
 
 def refuse_second_driver():
-    raise WorkflowError(
-        f"run '{CONFIG.run}' is being made by another Snakemake; wait for it, or end it first"
-        " (docs/cluster.md, Two runs, two people)"
+    # no exception: Snakemake would print this file's lines below it
+    sys.exit(
+        f"error: run '{CONFIG.run}' is being made by another Snakemake: {holder_of(RESULTS)}; wait for it, or end it"
+        " first (docs/cluster.md, Two runs, two people)"
     )
 
 
+def whole_run():
+    """Whether all was asked for: `--until`, `--omit-from` and `--batch` take `all` from the targets."""
+    return any(job.rule.name == "all" for job in workflow.dag.targetjobs)
+
+
 def drop_reconstructions():
-    """Frees their disk space once everything is made; a changed score recipe makes them again."""
-    shutil.rmtree(f"{RESULTS}/reconstructions", ignore_errors=True)
+    """Frees the disk space of what this whole run has scored, records apart; a changed score recipe makes them again."""
+    made = all(Path(path).exists() for path in [*scores(), *viewer_scans()])
+    if not (whole_run() and held_run and made) or workflow.touch:
+        return
+    for table in per_score(
+        f"{RESULTS}/reconstructions/{{arm}}/{{modality}}/fold{{fold}}/arrays.tsv"
+    ):
+        folder = Path(table).parent
+        Path(table).unlink(missing_ok=True)  # first: without it, all is made again
+        for file in set(folder.glob("*")) - {folder / "provenance.json"}:
+            file.unlink()
 
 
 WITHOUT_EXPERIMENTS = (
@@ -378,13 +427,16 @@ WITHOUT_EXPERIMENTS = (
 
 
 def start_banner():
+    if not makes_files():
+        return ""
     arms, cohorts = ", ".join(CONFIG.arms), ", ".join(
         f"{n} ({c.source})" for n, c in COHORTS.items()
     )
     return (
-        f"\nuadbench run '{CONFIG.run}', protocol '{CONFIG.protocol}', {CONFIG.folds} fold(s)\n"
+        f"\nuadbench run '{CONFIG.run}', protocol '{CONFIG.protocol}', {CONFIG.folds} fold(s)"
+        f"{'' if whole_run() else ': only a part of it is asked for'}\n"
         f"  arms     {arms}\n  cohorts  {cohorts}\n  results  {RESULTS}/\n"
-        + ("" if EXPERIMENT_ARMS else WITHOUT_EXPERIMENTS)
+        + ("" if EXPERIMENT_ARMS or not whole_run() else WITHOUT_EXPERIMENTS)
         + missing_data()
     )
 
@@ -401,12 +453,22 @@ def missing_data():
 
 
 def success_banner():
+    """What this call has made; nothing where it only looked."""
+    logs = f"  logs     {RESULTS}/logs/<rule>/, benchmarks {RESULTS}/benchmarks/\n"
+    if whole_run():
+        return (
+            f"\nuadbench run '{CONFIG.run}' is complete\n"
+            f"  table    {RESULTS}/tables/table3.md  (long form: table3.csv; reconstruction quality: table2.md)\n"
+            f"  report   {RESULTS}/report/index.html (opens from disk)\n"
+            f"  pictures {RESULTS}/figures/\n{logs}"
+        )
+    made = Counter(job.rule.name for job in workflow.dag.finished_jobs if job.output)
+    if not made:
+        return ""
+    jobs = ", ".join(f"{count} {rule}" for rule, count in sorted(made.items()))
     return (
-        f"\nuadbench run '{CONFIG.run}' is complete\n"
-        f"  table    {RESULTS}/tables/table3.md  (long form: table3.csv; reconstruction quality: table2.md)\n"
-        f"  report   {RESULTS}/report/index.html (opens from disk)\n"
-        f"  pictures {RESULTS}/figures/\n"
-        f"  logs     {RESULTS}/logs/<rule>/, benchmarks {RESULTS}/benchmarks/\n"
+        f"\nuadbench run '{CONFIG.run}': the part that was asked for is made ({jobs})\n{logs}"
+        "  The same command without target, --until and --omit-from makes the whole run.\n"
     )
 
 

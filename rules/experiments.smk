@@ -11,7 +11,7 @@ rule experiments:
             for path in store_files(cohort, wc.modality)
         ],
         splits=lambda wc: expand(
-            f"{RESULTS}/splits/{{cohort}}.tsv", cohort=experiment_cohorts(wc.modality)
+            f"{DATA}/splits/{{cohort}}.tsv", cohort=experiment_cohorts(wc.modality)
         ),
     output:
         f"{RESULTS}/experiments/{{modality}}/fold{{fold}}.npz",

@@ -4,19 +4,14 @@
 rule html_report:
     input:
         scores=scores(),
-        # the viewer shows fold 0, which every arm has
-        arrays=[
-            f"{RESULTS}/reconstructions/{arm}/{modality}/fold0/arrays.tsv"
-            for arm in CONFIG.arms
-            for modality in MODALITIES
-        ],
+        viewer=viewer_scans(),
         stores=[
             path
             for cohort, modality in [*places(True), *places(False)]
             for path in store_files(cohort, modality)
         ],
         shards=[
-            f"{RESULTS}/preprocessed/{cohort}/shard-{shard}.tsv"
+            f"{DATA}/preprocessed/{cohort}/shard-{shard}.tsv"
             for cohort in COHORTS
             for shard in CONFIG.shards(cohort)
         ],
@@ -47,8 +42,6 @@ rule html_report:
             healthy=places(True),
             pathological=places(False),
             single=CONFIG.inference.single,
-            inference=section("inference"),
-            postprocess=section("postprocess"),
             spacing_mm=store_spacing_mm(),
             config=without(CONFIG.model_dump(mode="json"), "execution"),
             **section("report"),
@@ -57,5 +50,5 @@ rule html_report:
         folder=lambda wc: f"{RESULTS}/report",
     shell:
         "python workflow_scripts/make_report.py --settings {params.settings} --results {params.results}"
-        " --scores {input.scores} --arrays {input.arrays} --shards {input.shards} --tables {input.tables}"
+        " --scores {input.scores} --viewer {input.viewer} --shards {input.shards} --tables {input.tables}"
         " --figures {input.figures} --reproduction {input.reproduction} --check {input.check} --folder {params.folder} 2>&1 | tee {log}"

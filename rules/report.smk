@@ -4,9 +4,9 @@
 rule tables:
     input:
         scores=scores(),
-        splits=expand(f"{RESULTS}/splits/{{cohort}}.tsv", cohort=COHORTS),
+        splits=expand(f"{DATA}/splits/{{cohort}}.tsv", cohort=COHORTS),
         stores=[
-            f"{RESULTS}/store/{cohort}_{modality}.tsv"
+            f"{DATA}/store/{cohort}_{modality}.tsv"
             for cohort, modality in [*places(True), *places(False)]
         ],
     output:

@@ -38,6 +38,8 @@ rule score:
     output:
         metrics=f"{RESULTS}/metrics/{{arm}}/{{modality}}/fold{{fold}}.parquet",
         examples=f"{RESULTS}/examples/{{arm}}/{{modality}}/fold{{fold}}.npz",
+        # so that the report needs no reconstructions
+        viewer=f"{RESULTS}/viewer/{{arm}}/{{modality}}/fold{{fold}}.npz",
     log:
         f"{RESULTS}/logs/score/{{arm}}-{{modality}}-fold{{fold}}.log",
     benchmark:
@@ -62,6 +64,7 @@ rule score:
             threshold=section("threshold"),
             perceptual=section("perceptual"),
             seed=CONFIG.seed,
+            dice_without_lesion=CONFIG.tables.dice_without_lesion,
             ablation=CONFIG.tables.ablation and not METHODS[wc.arm].control,
         ),
         backbone=lambda wc, input: (
@@ -71,4 +74,4 @@ rule score:
     shell:
         "python workflow_scripts/score.py --settings {params.settings} --results {params.results}"
         " --fold {wildcards.fold} --arrays {input.arrays} {params.backbone} --threads {threads}"
-        " --metrics {output.metrics} --examples {output.examples} 2>&1 | tee {log}"
+        " --metrics {output.metrics} --examples {output.examples} --viewer {output.viewer} 2>&1 | tee {log}"

@@ -5,7 +5,7 @@
 rule pretrain:
     input:
         store=lambda wc: store_files(CONFIG.train_cohort, wc.modality),
-        splits=f"{RESULTS}/splits/{CONFIG.train_cohort}.tsv",
+        splits=f"{DATA}/splits/{CONFIG.train_cohort}.tsv",
     output:
         model=f"{RESULTS}/pretrained/{{arm}}/{{modality}}/fold{{fold}}/model.safetensors",
         log=f"{RESULTS}/pretrained/{{arm}}/{{modality}}/fold{{fold}}/log.csv",
@@ -44,7 +44,7 @@ rule pretrain:
 rule train:
     input:
         store=lambda wc: store_files(CONFIG.train_cohort, wc.modality),
-        splits=f"{RESULTS}/splits/{CONFIG.train_cohort}.tsv",
+        splits=f"{DATA}/splits/{CONFIG.train_cohort}.tsv",
         pretrained=pretrained_model,
     output:
         model=f"{RESULTS}/models/{{arm}}/{{modality}}/fold{{fold}}/model.safetensors",

@@ -11,8 +11,6 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from uad.files import sha256_of
-
 SHAPE = (6, 10, 8)  # Z, Y, X
 SCANS = ("scan-0", "scan-1", "scan-2", "scan-3")
 TEST_SCANS = SCANS[2:]
@@ -52,8 +50,6 @@ SETTINGS = {
     "healthy": [["ixi", "t2"]],
     "pathological": [["brats21", "t2"]],
     "single": 500,
-    "inference": {"t_test": LEVELS, "single": 500, "ensemble": LEVELS},
-    "postprocess": {"order": [], "median_size": 1, "erosion": 0, "component_max_size": 7},
     "spacing_mm": 4.0,
     "config": {"run": "made-up", "protocol": "clean", "seed": 31, "folds": 1},
     "viewer_scans": 2,
@@ -85,7 +81,7 @@ def write_run(results):
     for cohort in ("ixi", "brats21"):
         _write_store(results, cohort)
         _write_shards(results, cohort)
-    arrays = [_write_arrays(results, arm["arm"]) for arm in ARMS]
+    viewer = [_write_kept(results, arm["arm"]) for arm in ARMS]
     scores = results / "metrics" / "all.parquet"
     scores.parent.mkdir(parents=True)
     score_rows().to_parquet(scores, index=False)
@@ -95,7 +91,7 @@ def write_run(results):
     return {
         "results": results,
         "scores": [scores],
-        "arrays": arrays,
+        "viewer": viewer,
         "shards": sorted(results.glob("preprocessed/*/shard-*.tsv")),
         "tables": _write_tables(results / "tables"),
         "figures": _write_figures(results / "figures"),
@@ -161,7 +157,7 @@ def _write_shards(results, cohort):
             "subject": name, "modality": "t2", "image": "i", "mask": "m", "label": "", "sha256": "0", "seconds": 1.5,
             "status": "failed" if name == "lost" else "ok", "message": "truncated <file>" if name == "lost" else "",
             "brain_ml": 1400 + 10 * place, "atlas_dice": 0.95 - 0.01 * place, "n4_min": 0.9, "n4_max": 1.2,
-            "clipped_fraction": 0.001,
+            "clipped_fraction": 0.001, "flag": "n4_ratio is 1" if cohort == "brats21" and place == 0 else "",
         }
         for place, name in enumerate(names)
     ]  # fmt: skip
@@ -171,27 +167,29 @@ def _write_shards(results, cohort):
     pd.DataFrame(lines).to_csv(folder / "shard-0.tsv", sep="\t", index=False)
 
 
-def _write_arrays(results, arm):
-    folder = results / "reconstructions" / arm / "t2" / "fold0"
-    folder.mkdir(parents=True)
-    rows = []
+def _write_kept(results, arm):
+    """What scoring keeps for the viewer: near at its single level and as the ensemble, the others as a map."""
+    file = results / "viewer" / arm / "t2" / "fold0.npz"
+    file.parent.mkdir(parents=True)
+    kept = {}
     for cohort in ("ixi", "brats21"):
-        array, index = folder / f"{cohort}.npy", folder / f"{cohort}.tsv"
-        np.save(array, _outputs(arm, cohort).astype(np.float16 if arm == "near" else np.float32))
-        pd.DataFrame({"row": range(4), "subject": SCANS}).to_csv(index, sep="\t", index=False)
-        levels = LEVELS if arm == "near" else []
-        gives = "reconstruction" if arm == "near" else "map"
-        rows.append({"cohort": cohort, "array": array, "index": index, "sha256": sha256_of(array), "gives": gives,
-                     "t_tests": json.dumps(levels), "volumes": 4, "doubts": ""})  # fmt: skip
-    pd.DataFrame(rows).to_csv(folder / "arrays.tsv", sep="\t", index=False)
-    _write_record(folder / "provenance.json", "b" * 40, numpy="2.1")
-    return folder / "arrays.tsv"
-
-
-def _outputs(arm, cohort):
-    if arm == "near":
-        return np.stack([[reconstruction(scan, level) for scan in SCANS] for level in LEVELS])
-    return np.full((1, len(SCANS), *SHAPE), 0.25, np.float32)
+        for scan in TEST_SCANS:
+            if arm == "near":
+                outputs = {
+                    "500": reconstruction(scan, 500),
+                    "ens": np.mean([reconstruction(scan, x) for x in LEVELS], 0),
+                }
+            else:
+                outputs = {"": np.full(SHAPE, 0.25, np.float32)}
+            for reading, output in outputs.items():
+                key = f"{cohort}/{scan}/{reading}"
+                kept[f"{key}/{'reconstruction' if arm == 'near' else 'map'}"] = output.astype(np.float16)
+                if cohort == "brats21":
+                    residual = np.abs(image_of(cohort, scan) - output) if arm == "near" else output
+                    kept[f"{key}/prediction"] = (residual > THRESHOLD).astype(np.uint8)
+    np.savez_compressed(file, **kept)
+    _write_record(results / "reconstructions" / arm / "t2" / "fold0" / "provenance.json", "b" * 40, numpy="2.1")
+    return file
 
 
 def _write_record(path, commit, **packages):
@@ -204,6 +202,7 @@ def _write_record(path, commit, **packages):
         "started": "2031-01-02T03:04:05Z",
         "seconds": 75.0,
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record))
 
 

@@ -28,7 +28,7 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "bad-input.md"
 ROWS = dict(re.findall(r"^\| ([a-z0-9-]+) \|[^|]*\| `([^`]+)` \|$", DOCUMENT.read_text(), re.MULTILINE))
 CASES: dict[str, Callable[[Path], None]] = {}
 
-SHAPE = (10, 11, 12)
+SHAPE = (32, 36, 40)  # 2950 ml, BALL 904
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 VOXELS = np.random.default_rng(0).integers(1, 200, SHAPE).astype(np.int16)
 BALL = (sum(axis**2 for axis in np.meshgrid(*[np.linspace(-1, 1, n) for n in SHAPE], indexing="ij")) < 0.7).astype(
@@ -498,6 +498,52 @@ def label_nowhere(tmp_path):
     affine = AFFINE.copy()
     affine[:3, 3] = -20  # the grids overlap, the labelled corner is outside
     strip(tmp_path, label=nifti(label, affine), own_grid=True)
+
+
+@case
+def whole_box(tmp_path):
+    strip(tmp_path, mask=np.ones_like(BALL))
+
+
+@case
+def tiny_mask(tmp_path):
+    mask = np.zeros_like(BALL)
+    mask[10:20, 10:20, 10:20] = 1
+    strip(tmp_path, mask=mask)
+
+
+@case
+def cut_brain(tmp_path):
+    strip(tmp_path, image=VOXELS[:, :, 20:], mask=BALL[:, :, 20:])
+
+
+@case
+def background(tmp_path):
+    strip(tmp_path, image=np.where(BALL, VOXELS, -1).astype(np.int16), mask=None, stripped="1")
+
+
+@case
+def z_scored(tmp_path):
+    strip(tmp_path, image=((VOXELS - 100) / 57).astype(np.float32))
+
+
+@case
+def label_tissue(tmp_path):
+    strip(tmp_path, label=BALL)
+
+
+@case
+def label_elsewhere(tmp_path):
+    label = np.zeros_like(BALL)
+    label[1:4, 1:4, 1:4] = 1
+    strip(tmp_path, label=label)
+
+
+@case
+def off_atlas(tmp_path):
+    rows = strip(tmp_path, image=VOXELS * BALL, mask=None, stripped="1", registered="1", bias_corrected="1")
+    nib.save(nib.Nifti1Image(np.roll(BALL, 10, 0).astype(np.float32) * 100, AFFINE), tmp_path / "atlas.nii.gz")
+    register(tmp_path, rows)
 
 
 @case

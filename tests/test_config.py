@@ -115,7 +115,7 @@ def test_a_key_of_train_is_meant_for_all_arms():
 
 def test_every_d_number_of_the_paper_is_covered():
     numbers = {n.strip() for choice in CHOICES for n in choice.id.split(",")} | set(FIXED)
-    assert numbers == {f"D{i}" for i in range(1, 28)}
+    assert numbers == {f"D{i}" for i in (*range(1, 28), *range(40, 47))}
 
 
 @pytest.mark.parametrize("protocol", ["paper", "authors", "clean"])
@@ -125,10 +125,40 @@ def test_protocol_keys_are_keys_of_the_configuration(protocol):
 
 
 def test_protocol_page_documents_every_choice():
-    page = (ROOT / "docs/protocols.md").read_text()
+    page = (ROOT / "docs/protocols.md").read_text().splitlines()
+
+    def cell(value):
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        return "–" if value is None else f"`{text}`"
+
     for choice in CHOICES:
-        assert f"`{choice.key}`" in page, choice.key
-    assert all(f"| {number} |" in page for number in FIXED)
+        values = [cell(value) for value in (choice.paper, choice.authors, choice.clean)]
+        assert f"| {' | '.join([choice.id, f'`{choice.key}`', *values, choice.about])} |" in page
+    assert all(f"| {number} | {text} |" in page for number, text in FIXED.items())
+
+
+def test_protocols_train_and_score_as_their_source_does():
+    """Values from the released code (`authors`) and the text (`paper`), read independently of this program."""
+    paper, authors, clean = (resolved(protocol=p) for p in ("paper", "authors", "clean"))
+    # AdamW in their Spark_2D.py, Adam in the text
+    optimizers = [pretraining_settings(c, "cddpm-ssl")["params"]["optimizer"] for c in (paper, authors, clean)]
+    assert optimizers == ["adam", "adamw", "adamw"]
+    # 385 rows in batches of 32, the last incomplete: validated after each of these epochs
+    assert [c.train.validate_every for c in (paper, authors, clean)] == [100, 385 // 32, 100]
+    assert arm_settings(authors, "cddpm")["train"]["validate_every"] == 12
+    assert [c.postprocess.mask_without_erosion for c in (paper, authors, clean)] == [True, False, True]
+    assert [c.tables.dice_without_lesion for c in (paper, authors, clean)] == ["left_out", "zero", "left_out"]
+    assert [c.cohorts["wmh"].exclude_label for c in (paper, authors, clean)] == [2, None, 2]
+
+
+def test_a_row_about_a_data_set_makes_no_cohort_and_keeps_to_its_adapter():
+    assert "wmh" not in resolved(cohorts={"wmh": None}).cohorts
+    assert list(resolved().cohorts) == list(FULL["cohorts"])  # tables show the cohorts in this order
+    own = {"adapter": "folder", "modalities": ["t1"], "subjects": 9, "splits": {"val": 3, "test": 6}}
+    mine = resolved(cohorts={"wmh": own, "lesions": FULL["cohorts"]["wmh"]}).cohorts
+    assert mine["wmh"].exclude_label is None and mine["lesions"].exclude_label == 2
+    assert resolved(cohorts={"wmh": {"exclude_label": 3}}).cohorts["wmh"].exclude_label == 3
+    assert resolved(cohorts={"wmh": {"exclude_label": None}}).cohorts["wmh"].exclude_label is None
 
 
 def test_the_schema_file_is_current():

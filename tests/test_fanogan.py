@@ -59,6 +59,20 @@ def test_sizes_and_cost_are_those_of_the_specification():
         assert counter.get_total_flops() / 1e9 - shortcuts == pytest.approx(expected, abs=0.05)
 
 
+@pytest.mark.parametrize("part", ["critic", "encoder"])
+def test_the_last_linear_layer_reads_values_of_both_signs(part):
+    """As published: the last block's output is flattened, nothing cuts it at 0."""
+    network = built(tiny())
+    features = network.critic.features if part == "critic" else network.encoder.layers[0]
+    blocks = [layer for layer in features.layers if type(layer).__name__ == "DownBlock"]
+    given = []
+    blocks[-1].register_forward_hook(lambda _module, _inputs, output: given.append(output))
+    with torch.no_grad():
+        found = features(2 * slices() - 1)
+    assert torch.equal(found, given[0].flatten(1))
+    assert found.min() < 0 < found.max()
+
+
 def test_the_gradient_penalty_of_a_linear_critic_is_known():
     # D(x) = <w, x> has the gradient w everywhere: penalty (|w| - 1)^2, gradient of the penalty 2 (|w| - 1) w / |w|
     weight = torch.randn(1 * 5 * 4, generator=torch.Generator().manual_seed(1)).requires_grad_(True)

@@ -111,8 +111,10 @@ def test_every_weight_is_trained(method):
     moved = network_of(method).state_dict()
     # zero-initialised layers let gradients through only after they have moved
     trained(method, network, torch.from_numpy(scan().image)[:, None], steps=4, learning_rate=1e-2)
-    idle = [name for name, weight in network.named_parameters() if torch.equal(weight, moved[name])]
-    assert not idle
+    idle = {name for name, weight in network.named_parameters() if torch.equal(weight, moved[name])}
+    # a constant added to all features of the critic cancels in every loss; its last block has two, as published
+    constant = {f"critic.features.layers.2.{place}.bias" for place in ("branch.5", "shortcut.1")}
+    assert idle <= (constant if type(method).__name__ == "FAnoGAN" else set())
 
 
 def test_parts_take_turns_over_the_whole_training(method):

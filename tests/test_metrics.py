@@ -126,24 +126,25 @@ def test_exact_is_never_worse_than_greedy():
 def test_greedy_search_by_hand():
     """Lesion voxels at 0.2 and 0.3, others at 0.1 and 0.8: only thresholds in [0.1, 0.2) reach 0.8.
 
-    Round 1 compares 0.2 (Dice 2*1/(2+2) = 0.5) with 0.6 (0): lower half. Round 2: 0.1 (0.8) with 0.3 (0):
-    0.1 is best.
+    Round 1 compares 0.2 (Dice 2*1/(2+2) = 0.5) with 0.6 (0): lower half. Round 2: 0.1 (0.8) with 0.3 (0): lower half.
+    Round 3: 0.05 (2/3) with 0.15 (0.8): upper half, [0.1, 0.2]. From there on all points reach 0.8; the last is at a
+    quarter of [0.1, 0.1 + 0.1 / 2^6].
     """
     values, truth = np.array([0.1, 0.2, 0.3, 0.8], np.float32), np.array([0, 1, 1, 0])
     curve = ranked_curve(values, truth)
-    assert greedy_threshold(curve) == pytest.approx(0.1, abs=1e-7)
+    assert greedy_threshold(curve) == pytest.approx(0.1 + 0.025 / 64, abs=1e-7)
     assert curve.dice_at(greedy_threshold(curve)) == pytest.approx(0.8)
     assert exact_threshold(curve) == pytest.approx(0.1, abs=1e-7)
 
 
-def test_greedy_search_keeps_the_lower_half_at_a_tie():
-    """Only the lesion voxel is above 0: every point ties, so the first one, 0.25, is kept."""
-    assert greedy_threshold(ranked_curve(np.array([0, 0, 1.0]), np.array([0, 0, 1]))) == 0.25
+def test_greedy_search_keeps_the_lower_half_and_the_last_point_at_a_tie():
+    """Only the lesion voxel is above 0: every point ties, so the search goes down to a quarter of [0, 2^-9]."""
+    assert greedy_threshold(ranked_curve(np.array([0, 0, 1.0]), np.array([0, 0, 1]))) == 2**-11
 
 
 def test_greedy_search_moves_up_when_the_upper_point_wins():
-    """Others at 0.5, the lesion at 1: 0.25 gives 2/3 and 0.75 gives 1, which the later points only equal."""
-    assert greedy_threshold(ranked_curve(np.array([0.5, 1.0]), np.array([0, 1]))) == 0.75
+    """Others at 0.5, the lesion at 1: 0.25 gives 2/3 and 0.75 gives 1, as do all points of [0.5, 1] that follow."""
+    assert greedy_threshold(ranked_curve(np.array([0.5, 1.0]), np.array([0, 1]))) == 0.5 + 2**-11
 
 
 def test_greedy_search_stops_after_ten_rounds():
@@ -152,10 +153,49 @@ def test_greedy_search_stops_after_ten_rounds():
     assert greedy_threshold(ranked_curve(values, np.ones(100))) == 2**-11
 
 
+def _greedy_rule(values, truth):
+    """The authors' rule on plain arrays: `>=` everywhere, Dice starts at 0, an interval of no width ends at 1."""
+
+    def dice_of(point):
+        called = values > np.float32(point)
+        return 2 * np.sum(called & truth) / (np.sum(called) + np.sum(truth))
+
+    bottom, top, best, kept = 0.0, float(values.max()), 0.0, 0.0
+    for _ in range(10):
+        top = 1.0 if bottom == top else top
+        lower, upper = bottom + (top - bottom) * 0.25, bottom + (top - bottom) * 0.75
+        found_lower, found_upper = dice_of(lower), dice_of(upper)
+        if found_lower >= found_upper:
+            point, found, top = lower, found_lower, bottom + (top - bottom) * 0.5
+        else:
+            point, found, bottom = upper, found_upper, bottom + (top - bottom) * 0.5
+        if found >= best:
+            best, kept = found, point
+    return kept
+
+
+@pytest.mark.parametrize("kind", ["ranks", "steps", "no lesion found", "all zero"])
+def test_greedy_search_is_the_authors_rule(kind):
+    rng = np.random.default_rng(5)
+    for _ in range(100):
+        values = rng.gamma(0.7, 0.1, 400).astype(np.float32)
+        truth = rng.random(400) < 0.05 + 0.5 * (values > 0.2)
+        truth[0] = True
+        if kind == "steps":
+            values = np.round(values * 8) / np.float32(8)
+        elif kind == "no lesion found":
+            values[truth] = 0
+        elif kind == "all zero":
+            values[:] = 0
+        assert greedy_threshold(ranked_curve(values, truth)) == pytest.approx(_greedy_rule(values, truth), rel=1e-6)
+
+
 def test_thresholds_of_uninformative_maps():
     zeros, truth = np.zeros(SHAPE), np.ones(SHAPE)
+    # nothing is called: a voxel at 0 is never above
+    assert exact_threshold(ranked_curve(zeros, truth)) == 0
+    assert greedy_threshold(ranked_curve(zeros, truth)) == 2**-11
     for search in (exact_threshold, greedy_threshold):
-        assert search(ranked_curve(zeros, truth)) == 0  # nothing is called: a voxel at 0 is never above
         assert np.isnan(search(ranked_curve(zeros, zeros)))
 
 

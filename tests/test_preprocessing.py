@@ -13,7 +13,7 @@ from nibabel.affines import apply_affine
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from scipy.ndimage import affine_transform, binary_dilation, gaussian_filter
 
-from uad.config.model import PreprocessSettings
+from uad.config.model import PlausibleSettings, PreprocessSettings
 from uad.errors import InputError
 from uad.preprocessing.atlas import load_atlas
 from uad.preprocessing.bias_field import correct_bias_field
@@ -32,6 +32,8 @@ FAST = PreprocessSettings(
     n4={"levels": 2, "iterations": 20},
     max_failures=0,
 )
+ANY = {"refuse": (None, None), "flag": (None, None)}
+TOY = PlausibleSettings(brain_ml=ANY, atlas_dice=ANY, face_fraction=ANY)  # shapes that are no brains
 COHORT_COLUMNS = ("subject", "site", "scanner", "age", "t1", "t2", "mask", "label", "sha256")
 
 
@@ -92,11 +94,12 @@ def strip(rows, folder, settings=FAST, **options):
     return skull_strip_shard(rows, settings, folder / "stripped", folder / "stripped.tsv", **options)
 
 
-def run_both(rows, folder, atlas, settings=FAST, workers=1, progress=lambda line: None, **options):
-    strip(rows, folder, settings, **options)
+def run_both(rows, folder, atlas, settings=FAST, workers=1, progress=lambda line: None, limits=None, **options):
+    limits = limits or PlausibleSettings()
+    strip(rows, folder, settings, limits=limits, **options)
     return register_shard(
         rows, read_table(folder / "stripped.tsv"), atlas, settings, folder / "final", folder / "shard-0.tsv",
-        name="ixi shard 0", seed=5, workers=workers, progress=progress,
+        name="ixi shard 0", seed=5, workers=workers, progress=progress, limits=limits,
     )  # fmt: skip
 
 
@@ -116,6 +119,7 @@ class TestBothStages:
     def test_table(self, result):
         folder, table, lines, _ = result
         assert table["status"].tolist() == ["ok", "ok"]
+        assert table["flag"].tolist() == ["", ""]
         assert table.loc[0, "image"] == str(folder / "final" / "s1_t1.nii.gz")
         assert table["label"].tolist() == [str(folder / "final" / "s1_t1_label.nii.gz"), ""]
         written = read_table(folder / "shard-0.tsv")
@@ -264,7 +268,7 @@ class TestSkullStrip:
     def test_mask_of_scans_that_come_stripped(self, tmp_path, rule):
         path, brain = self.stripped_scan(tmp_path)
         settings = PreprocessSettings(spacing_mm=2.0, stripped_mask=rule)
-        table = strip(table_of({"subject": "s", "t2": path, "stripped": "1"}), tmp_path, settings)
+        table = strip(table_of({"subject": "s", "t2": path, "stripped": "1"}), tmp_path, settings, limits=TOY)
         mask = read_label(table.loc[0, "mask"]).data > 0
         if rule == "nonzero":
             np.testing.assert_array_equal(mask, brain)  # the hole is filled
@@ -327,7 +331,7 @@ class TestSecondDoor:
         affine = np.diag([-SPACING, -SPACING, SPACING, 1])  # nowhere near the atlas
         flags = dict.fromkeys(("stripped", "registered", "bias_corrected"), "1")
         rows = table_of({"subject": "s", "t1": save(tmp_path / "t1.nii.gz", data, affine), **flags})
-        table = run_both(rows, tmp_path, atlas)
+        table = run_both(rows, tmp_path, atlas, limits=TOY)
         image = read_image(table.loc[0, "image"])
         np.testing.assert_array_equal(image.data, data[4:15, 5:20, 3:16])
         np.testing.assert_allclose(apply_affine(image.affine, [0, 0, 0]), apply_affine(affine, [4, 5, 3]))

@@ -16,7 +16,6 @@ import pytest
 from uad import pictures
 from uad.benchmarks import read_benchmarks
 from uad.errors import InputError
-from uad.postprocessing import PostProcessing
 from uad.reporting.report import breakdown, build, comparisons, costs, niivue, origins, quality, reproduced, scans
 from uad.reporting.report.page import duration, number
 
@@ -193,22 +192,11 @@ def test_equal_volumes_give_equal_text():
     assert scans.nifti_base64(values, 2.0) == scans.nifti_base64(values.copy(), 2.0)
 
 
-def test_small_components_and_what_lies_outside_the_brain_are_no_prediction():
-    raw = np.zeros((5, 12, 12), np.float32)
-    raw[1:4, 1:4, 1:4] = raw[2, 9, 9] = 1
-    mask = np.ones(raw.shape, bool)
-    mask[:, :, 1] = False
-    post = PostProcessing((), 1, 0, component_max_size=7)
-    predicted = scans.predict(raw, mask, 0.5, post)
-    assert predicted.sum() == 18 and not predicted[2, 9, 9] and not predicted[:, :, 1].any()
-    assert scans.predict(raw, mask, 0.5, None).sum() == 28  # a control enters as it is
-
-
-def test_scans_are_chosen_evenly_over_lesion_volumes():
-    rows = pd.DataFrame({"subject": list("abcdeabcde"), "lesion_ml": [5, 3, 1, 4, 2] * 2})
-    assert scans.choose_subjects(rows, 3) == ["c", "b", "a"]
-    assert scans.choose_subjects(rows, 9) == ["c", "e", "b", "d", "a"]
-    assert scans.choose_subjects(rows.head(0), 3) == []
+def test_of_the_scans_that_were_kept_as_many_are_shown_as_asked_for(inputs, tmp_path):
+    settings = {**run.SETTINGS, "viewer_scans": 1}
+    build.build_report(settings, build.Inputs(**inputs), tmp_path / "report", lambda line: None)
+    scans_shown = {path.name.split("_t2_")[1][0] for path in (tmp_path / "report" / "volumes").glob("brats21*")}
+    assert scans_shown == {"2"}  # the smaller of the two lesions
 
 
 # --- NiiVue ---
@@ -319,6 +307,15 @@ def test_failed_scans_are_counted_and_named(inputs):
         ["BraTS21 (T2)", "5", "1", "1415", "1400", "1430", "0.935", "0.920", "0.90", "1.20", "0.10", "1.5"]
     ]
     assert texts(quality.failure_table(rows)) == [["lost", "BraTS21 (T2)", "truncated <file>"]]
+
+
+def test_flags_of_the_shards_and_of_the_store_are_named(inputs, tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "brats21_t2.json").write_text('{"flags": {"scan-9": "the packed box cuts off all"}}')
+    table = quality.flag_table(quality.read_shards(inputs["shards"]), [PLACE], tmp_path)
+    assert texts(table) == [
+        ["scan-0", "BraTS21 (T2)", "n4_ratio is 1"], ["scan-9", "BraTS21 (T2)", "the packed box cuts off all"],
+    ]  # fmt: skip
 
 
 def test_thumbnails_show_the_worst_scans_first(report):

@@ -189,6 +189,8 @@ def test_missing_folds_and_empty_volumes_are_told(config):
     left_out = section(text := report_of({3: table}, config), "Volumes and folds left out")
     assert "- ae: no scores of fold 1, 3 in 8 cells." in left_out
     assert "- ATLAS (T1): 4 test volumes without a lesion voxel have no Dice and no AUPRC." in left_out
+    table.loc[table["metric"] == "dice", "n_undefined"] = 0  # where their Dice counts as 0
+    assert "- ATLAS (T1): 4 test volumes without a lesion voxel have no AUPRC." in report_of({3: table}, config)
     assert "31.51 ± 1.94" in text and "† ae: missing folds: 1;3." in text
 
 

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
+from uad.config.model import ReportSettings
 from uad.errors import InputError
 from uad.methods import load_method
 from uad.reconstruction import Reconstructions, read_arm_on_cohort
 from uad.reporting.panels import load_example
-from uad.score_arm import ArmScorer
+from uad.score_arm import VIEWER_SCANS, ArmScorer, spread_over
 from uad.store import INDEX_COLUMNS, Store
 
 ROOT = Path(__file__).parents[1]
@@ -85,7 +86,8 @@ def settings_of(arm, params=None, cohorts=("ixi", "mslub"), **changes):
         "train_cohort": "ixi", "voxel_ml": VOXEL_ML, "seed": 1,
         "inference": {"t_test": LEVELS, "single": 500, "ensemble": LEVELS},
         "postprocess": {"order": ["erode", "median"], "median_size": 3, "component_max_size": 7},
-        "threshold": {"search": "exact"}, "perceptual": {"weights": None}, "ablation": False, **changes,
+        "threshold": {"search": "exact"}, "perceptual": {"weights": None}, "ablation": False,
+        "dice_without_lesion": "left_out", **changes,
     }  # fmt: skip
     return json.loads(json.dumps(settings))
 
@@ -349,3 +351,48 @@ def test_examples_can_be_drawn(results, arm, reconstructs):
     found = np.count_nonzero(example["prediction"] & (label == 1))
     total = np.count_nonzero(example["prediction"]) + np.count_nonzero(label)
     assert 2 * found / total == pytest.approx(rows.loc[rows["subject"] == "m5", "dice"].iloc[0])
+
+
+def test_what_the_viewer_shows_is_kept_with_the_prediction_that_was_scored(results):
+    settings = settings_of("ddpm", DIFFUSION)
+    scorer, rows, _ = score(results, settings)
+    names = {key.rsplit("/", 1)[0] for key in scorer.viewer}
+    assert names == {f"mslub/{subject}/{reading}" for subject in ("m3", "m4", "m5") for reading in ("500", "ens")}
+    array, places, _, levels = scorer.cache.open("mslub")
+    for subject in ("m3", "m4", "m5"):
+        read = {"500": array[levels.index(500), places[subject]], "ens": array[:, places[subject]].mean(0, np.float32)}
+        for reading, output in read.items():
+            kept = scorer.viewer[f"mslub/{subject}/{reading}/reconstruction"]
+            assert kept.dtype == np.float16
+            np.testing.assert_allclose(kept, output, rtol=1e-3, atol=1e-6)
+            called = scorer.viewer[f"mslub/{subject}/{reading}/prediction"] == 1
+            truth = volume(subject)[2] == 1
+            row = rows[(rows["subject"] == subject) & (rows["t_test"] == reading) & (rows["variant"] == "full")].iloc[0]
+            assert 2 * (called & truth).sum() / (called.sum() + truth.sum()) == pytest.approx(row["dice"])
+
+
+def test_a_map_is_kept_as_it_is_and_only_of_the_fold_that_is_shown(results):
+    settings = settings_of("thresh")
+    scorer, *_ = score(results, settings)
+    image, mask, _ = volume("m4")
+    assert np.array_equal(scorer.viewer["mslub/m4//map"], image.astype(np.float32) * mask)
+    for cohort in SPLITS:
+        table = results / "splits" / f"{cohort}.tsv"
+        table.write_text(table.read_text().replace("\t0\n", "\t1\n"))
+    other = ArmScorer(settings, results, 1, cache_arm(results, settings), None, lambda _: None)
+    other.score("mslub")
+    assert other.viewer == {}
+
+
+def test_kept_scans_are_spread_evenly_over_lesion_volumes():
+    volumes = pd.Series({"b": 3.0, "a": 5.0, "c": 1.0, "d": 4.0, "e": 2.0})
+    assert spread_over(volumes, 3) == ["c", "b", "a"]
+    assert spread_over(volumes, 9) == ["c", "e", "b", "d", "a"]
+    assert spread_over(volumes.head(0), 3) == []
+    assert spread_over(pd.Series({"y": 0.0, "x": 0.0}), 1) == ["x"]  # of equal ones the first by name
+
+
+def test_as_many_scans_are_kept_as_the_report_may_show():
+    assert ReportSettings(viewer_scans=VIEWER_SCANS)
+    with pytest.raises(ValueError, match="less than or equal to 5"):
+        ReportSettings(viewer_scans=VIEWER_SCANS + 1)

@@ -165,6 +165,33 @@ def test_copy_scores_zero(cohort, search):
         assert (row["l1"], row["ssim"], row["psnr"], row["kld"]) == (0, 1, np.inf, 0)
 
 
+# --- units of a map ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("search", ["exact", "greedy"])
+@pytest.mark.parametrize("factor", [2.0**-30, 1e-6, 1e6, 2.0**30])
+def test_the_unit_of_a_map_changes_no_score(cohort, search, factor):
+    """Powers of 2 are exact in float32; the others move values by a rounding."""
+
+    settings = replace(SETTINGS, search=search, ablations=ablations_of(PostProcessing()))
+
+    def scored(unit):
+        def change(volume):
+            residual = np.abs(volume.image - volume.reconstruction) * np.float32(unit)
+            return {"anomaly_map": residual, "reconstruction": None}
+
+        volumes = _with(cohort, change)
+        return _score(volumes, settings, healthy=healthy_thresholds(lambda split: iter(volumes[split]), settings))
+
+    scaled, plain = scored(factor), scored(1.0)
+    exact = np.log2(factor) % 1 == 0
+    for one, two in zip(scaled.rows, plain.rows, strict=True):
+        for score in ("dice", "auprc", "auroc", "dice_fpr01", "dice_fpr05", "dice_fpr10"):
+            assert one[score] == pytest.approx(two[score], rel=0 if exact else 1e-3, abs=0, nan_ok=True)
+        assert one["threshold"] == pytest.approx(two["threshold"] * factor, rel=1e-5)
+    assert np.mean([row["dice"] for row in plain.rows]) > 0.6
+
+
 # --- healthy volumes and excluded voxels ----------------------------------------------------------
 
 
@@ -174,6 +201,30 @@ def test_healthy_volumes_have_reconstruction_scores_only(cohort):
         assert np.isnan([row[name] for name in ("dice", "auprc", "auroc", "threshold", "l1_lesion")]).all()
         assert row["lesion_ml"] == 0 and row["prevalence"] == 0
         assert row["l1"] == row["l1_healthy"] > 0 and 0 < row["ssim"] < 1
+
+
+def test_a_volume_without_a_lesion_counts_as_the_protocol_says(cohort):
+    """D44. Left out, or as the authors' formula has it: 2 |P and G| / (|P| + |G|), 0 / 0 where nothing is called."""
+    none = np.zeros(SHAPE, np.uint8)
+    called, quiet = (replace(cohort["test"][n], label=none) for n in (0, 1))
+    quiet = replace(quiet, reconstruction=quiet.image)
+    volumes = {"val": cohort["val"], "test": [called, quiet, cohort["test"][2]]}
+    kept = {}
+    for choice in ("left_out", "zero"):
+        settings = replace(SETTINGS, without_lesion=choice, ablations=ablations_of(PostProcessing()))
+        rows = _score(volumes, settings).rows
+        kept[choice] = {(row["subject"], row["variant"]): row for row in rows if row["split"] == "test"}
+    for variant in ("full", "no_cc", "no_median", "no_erosion"):
+        assert np.isnan(kept["left_out"]["a", variant]["dice"]) and kept["zero"]["a", variant]["dice"] == 0
+        assert np.isnan([kept[choice]["b", variant]["dice"] for choice in kept]).all()
+        assert kept["left_out"]["c", variant]["dice"] == kept["zero"]["c", variant]["dice"] > 0
+    assert np.isnan(kept["zero"]["a", "full"]["auprc"])
+
+
+def test_a_healthy_cohort_has_no_dice_in_any_protocol(cohort):
+    healthy = _with(cohort, lambda volume: {"label": np.zeros(SHAPE, np.uint8)})
+    rows = _score(healthy, replace(SETTINGS, without_lesion="zero")).rows
+    assert np.isnan([row["dice"] for row in rows]).all()
 
 
 def test_excluded_voxels_change_nothing(cohort):
@@ -233,6 +284,25 @@ def test_an_ablation_leaves_out_one_step_and_keeps_the_others():
         "no_median": PostProcessing(("erode",), 3, 2, 5),
         "no_erosion": PostProcessing(("median",), 3, 2, 5),
     }
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_without_erosion_the_mask_applies_or_not(cohort, masked):
+    """D41: the authors' code multiplies by the eroded mask, or by none."""
+    post = ablations_of(PostProcessing(mask_without_erosion=masked))["no_erosion"]
+
+    def paint_outside(volume):
+        outside = 0.2 * (volume.mask == 0).astype(np.float32)
+        return {"anomaly_map": np.abs(volume.image - volume.reconstruction) + outside, "reconstruction": None}
+
+    painted = _with(cohort, paint_outside)
+    scores = _score(painted, replace(SETTINGS, variants={"no_erosion": post}))
+    for volume, row in zip(painted["test"], scores.rows[3:], strict=True):
+        cleaned = ndimage.median_filter(volume.anomaly_map * (volume.mask if masked else 1), 5)
+        expected = average_precision_score(volume.label.ravel(), cleaned.ravel())
+        assert row["auprc"] == pytest.approx(expected, abs=1e-6)
+    whole = _score(painted, replace(SETTINGS, variants={"full": PostProcessing(mask_without_erosion=masked)}))
+    np.testing.assert_equal(whole.rows, _score(painted).rows)  # with erosion the key has no effect
 
 
 def test_ablations_are_scored_by_dice_with_their_own_threshold(cohort):

@@ -22,7 +22,7 @@ from uad.config.data_stages import (
 from uad.config.load import merge
 from uad.errors import InputError
 from uad.recipe import settings_record
-from uad.shared_data import FOLDERS, refuse_links, share_data
+from uad.shared_data import FOLDERS, check_data, link_data, refuse_links
 
 ROOT = Path(__file__).parents[1]
 FULL, DEMO = (yaml.safe_load((ROOT / name).read_text()) for name in ("config.yaml", "demo/config.yaml"))
@@ -32,6 +32,12 @@ MADE = {"phantom", "acquire", "ingest", "splits", "skull_strip", "register", "fl
 def config_of(run, **changes):
     """The demo's configuration for a run of that name."""
     return resolve(merge(merge(FULL, DEMO), {"run": run, **changes}))
+
+
+def share_data(config, results):
+    """What a start of Snakemake does that has jobs."""
+    check_data(config, results)
+    link_data(config, results)
 
 
 def note(path, stage, content):
@@ -86,7 +92,7 @@ def test_the_folders_are_links_and_stay_so(results):
 )
 def test_data_that_this_run_would_make_differently_are_refused(results, change, message):
     with pytest.raises(InputError, match=message):
-        share_data(config_of("b", data_of="a", **change), results / "b")
+        check_data(config_of("b", data_of="a", **change), results / "b")
     assert not (results / "b").exists()
 
 
@@ -121,21 +127,36 @@ def test_data_that_lie_no_longer_beside_their_record_are_refused(results, file):
 def test_a_run_does_not_change_whose_data_it_uses(results):
     share_data(config_of("b", data_of="a"), results / "b")
     make_data(config_of("c"), results / "c")
-    with pytest.raises(InputError, match=r"b/cohorts is a link to \.\./a/cohorts already, not to \.\./c/cohorts; "):
+    with pytest.raises(
+        InputError, match=r"cohorts is a link to \.\./a/cohorts already, not to \.\./c/cohorts; "
+    ) as refused:
         share_data(config_of("b", data_of="c"), results / "b")
+    follow(refused.value)
+    share_data(config_of("b", data_of="c"), results / "b")
 
 
 def test_data_of_its_own_are_not_hidden(results):
     shutil.copytree(results / "a", results / "b")
-    with pytest.raises(InputError, match="is there already and holds this run's own data"):
+    with pytest.raises(InputError, match="is there already and holds this run's own data") as refused:
         share_data(config_of("b", data_of="a"), results / "b")
+    follow(refused.value)
+    share_data(config_of("b", data_of="a"), results / "b")
 
 
 def test_links_left_behind_are_refused(results):
     share_data(config_of("b", data_of="a"), results / "b")
-    with pytest.raises(InputError, match="is a link to the data of run 'a', which this run would change"):
+    with pytest.raises(InputError, match="is a link to the data of run 'a', which this run would change") as refused:
         refuse_links(results / "b")
     refuse_links(results / "a")
+    before = state(results / "a")
+    follow(refused.value)
+    refuse_links(results / "b")
+    assert state(results / "a") == before
+
+
+def follow(message):
+    """Run the command that a message names."""
+    subprocess.run(re.search(r"rm [^;(]+", str(message))[0], shell=True, check=True)
 
 
 def test_a_run_is_not_its_own_source():
@@ -159,6 +180,32 @@ def test_the_run_plans_no_job_that_makes_data_and_one_without_the_key_all(checko
     assert not MADE & set(dry_run(checkout, "run=b", "data_of=a", options=["--forceall"]))
     assert MADE - {"acquire"} <= set(dry_run(checkout, "run=d"))
     assert state(checkout / "results/a") == before
+    # and the run may still be given data of its own
+    assert not [path for path in (checkout / "results/b").iterdir() if path.is_symlink()]
+    assert MADE - {"acquire"} <= set(dry_run(checkout, "run=b"))
+
+
+@pytest.mark.parametrize("arguments", [["--lint"], ["--list-rules"], ["--summary"], ["plan"]])
+def test_what_makes_no_results_makes_no_links(checkout, arguments):
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", *arguments, "--configfile", "demo/config.yaml"]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    run = subprocess.run(
+        [*command, "--config", "run=b", "data_of=a"], cwd=checkout, capture_output=True, text=True, env=environment
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert not [path for path in (checkout / "results").rglob("*") if path.is_symlink()]
+
+
+def test_the_first_jobs_find_the_links(checkout):
+    target = "results/b/experiments/t2/fold0.npz"
+    for path in ("results/b/models/cddpm", "results/b/models/ddpm"):
+        (checkout / path / "t2/fold0").mkdir(parents=True)
+    run = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "1", "--configfile", "demo/config.yaml", "--config", "run=b",
+         "data_of=a", "--", target], cwd=checkout, capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 1  # the stores of this test are empty files
+    assert all((checkout / "results/b" / name).samefile(checkout / "results/a" / name) for name in FOLDERS)
 
 
 @pytest.mark.parametrize("target", ["plan", "parity", "html_report"])

@@ -283,6 +283,30 @@ def test_two_steps_lower_the_loss():
     assert losses[2] < losses[1] < losses[0]
 
 
+@pytest.mark.parametrize(
+    ("choice", "kind", "expected"),
+    [
+        (None, torch.optim.AdamW, {"betas": (0.9, 0.95), "weight_decay": 0.05}),  # the authors' Spark_2D.py
+        ("adamw", torch.optim.AdamW, {"betas": (0.9, 0.95), "weight_decay": 0.05}),
+        ("adam", torch.optim.Adam, {"betas": (0.9, 0.999), "weight_decay": 0}),
+    ],
+)
+def test_the_optimiser_is_the_one_asked_for(choice, kind, expected):
+    """D40. What the arm asks for reaches the pre-training, and the first step is that of the formula."""
+    arm = load_method("cddpm")
+    chosen = {} if choice is None else {"spark_optimizer": choice}
+    method = arm(arm.Params(encoder=TINY, spark={}, **chosen)).pretraining()
+    weight = torch.nn.Parameter(torch.tensor([2.0, -3.0]))
+    optimizer = method.optimizer([weight], 1e-2)
+    assert type(optimizer) is kind
+    assert {key: optimizer.defaults[key] for key in expected} == expected
+    weight.grad = torch.tensor([0.5, -0.5])
+    optimizer.step()
+    # Adam's first step is the learning rate against the gradient's sign; decay takes rate x decay of the weight first
+    shrunk = torch.tensor([2.0, -3.0]) * (1 - 1e-2 * expected["weight_decay"])
+    torch.testing.assert_close(weight.data, shrunk - 1e-2 * torch.tensor([1.0, -1.0]))
+
+
 def test_it_trains_as_an_arm_does_and_the_arm_starts_from_it(tmp_path):
     arm = load_method("cddpm")
     unet = {"base": 8, "multipliers": [1], "blocks": 1, "attention_heads": 1, "head_channels": 8}

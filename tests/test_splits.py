@@ -247,6 +247,17 @@ def test_authors_ixi_counts(authors_ixi):
 
 
 @real_csvs
+def test_authors_ixi_of_t1_alone_is_not_filtered_by_t2():
+    """The CSVs' own unique names, counted without the code under test; the T2 filter takes two of the test set."""
+    ids = csv_ids("IXI_*.csv")
+    both, alone = (authors_splits(CSVS, "ixi", ids, 1, modalities)[0] for modalities in (("t1", "t2"), ("t1",)))
+    for split, file in (("train", "IXI_train_fold0.csv"), ("val", "IXI_val_fold0.csv"), ("test", "IXI_test.csv")):
+        assert members(alone, split, 0) == csv_ids(file)
+        assert members(both, split, 0) <= members(alone, split, 0)
+    assert members(alone, "test", 0) - members(both, "test", 0) == {"IXI116-Guys-0739", "IXI182-Guys-0792"}
+
+
+@real_csvs
 def test_authors_ixi_leakage(authors_ixi):
     """Paper_spec 1: train/test 9,9,9,7,8; train/val 2,3,3 in folds 2,3,4; val/test 2,1 in folds 3,4."""
     table, notes = authors_ixi

@@ -194,7 +194,7 @@ def test_note_names_backbone_and_undefined_volumes_and_the_test():
     frames = [volumes("ae", 0, [0.2, float("nan")]), volumes("ae", 0, [0.2, 0.3], cohort="mslub")]
     lesionless = table3(pd.concat(frames), arms, [*BRATS, ("mslub", "t2")], Reader(folds=[0]))
     note = results_note(lesionless, "r", "paper", False, "folds", arms)
-    assert "Volumes without a score, left out (no lesion voxel): BraTS21 (T2) 1." in note
+    assert "Volumes without Dice or AUPRC, left out (no lesion voxel): BraTS21 (T2) 1." in note
     assert "unpaired permutation tests over folds" in note
 
 

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from uad import changes
 from uad.acquisition.checks import size
 from uad.benchmarks import read_benchmarks
 from uad.config import resolve
@@ -42,8 +43,10 @@ def main() -> None:
 
     raw = read_settings(arguments.settings)["config"]
     config = resolve(raw)
+    plan = dry_run(arguments.snakemake, raw)
+    print(changes.report(plan), end="")
     left = work_left(
-        jobs_of(dry_run(arguments.snakemake, raw)),
+        jobs_of(plan),
         read_benchmarks(arguments.results / "benchmarks"),
         [*config.cohorts, *config.arms],
     )

@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--settings", required=True, type=Path)
     parser.add_argument("--results", required=True, type=Path)
     parser.add_argument("--scores", required=True, nargs="+", type=Path)
-    parser.add_argument("--arrays", required=True, nargs="+", type=Path, help="tables of cached arrays, fold 0")
+    parser.add_argument("--viewer", required=True, nargs="+", type=Path, help="what scoring kept for the viewer")
     parser.add_argument("--shards", required=True, nargs="+", type=Path, help="tables of preprocessed scans")
     parser.add_argument("--tables", required=True, nargs="+", type=Path, help="the tables in every format")
     parser.add_argument("--figures", required=True, nargs="+", type=Path, help="the figures' PNG files")
@@ -30,7 +30,7 @@ def main() -> None:
     def progress(line: str) -> None:
         print(f"[report] {line}", file=sys.stderr, flush=True)
 
-    names = ("results", "scores", "arrays", "shards", "tables", "figures", "reproduction", "check")
+    names = ("results", "scores", "viewer", "shards", "tables", "figures", "reproduction", "check")
     inputs = Inputs(**{name: getattr(arguments, name) for name in names})
     counts = build_report(settings, inputs, arguments.folder, progress)
     provenance.write(arguments.folder / "provenance.json", **counts)

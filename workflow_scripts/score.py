@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--metrics", required=True, type=Path)
     parser.add_argument("--examples", required=True, type=Path)
+    parser.add_argument("--viewer", required=True, type=Path, help="scans for the report, of fold 0")
     arguments = parser.parse_args()
 
     settings = read_settings(arguments.settings)
@@ -35,7 +36,8 @@ def main() -> None:
     scorer = ArmScorer(
         settings, arguments.results, arguments.fold, arguments.arrays, arguments.backbone, progress, arguments.threads
     )
-    for doubt in scorer.cache.doubts():
+    doubts = scorer.cache.doubts()
+    for doubt in doubts:
         progress(f"caution: {doubt}")
     rows, examples = [], {}
     for cohort in settings["cohorts"]:
@@ -43,11 +45,13 @@ def main() -> None:
         cohort_rows, cohort_examples = scorer.score(cohort)
         rows += cohort_rows
         examples |= cohort_examples
-    with atomic_path(arguments.examples) as temporary:
-        np.savez_compressed(temporary, **examples)
+    for path, arrays in ((arguments.examples, examples), (arguments.viewer, scorer.viewer)):
+        with atomic_path(path) as temporary:
+            np.savez_compressed(temporary, **arrays)
     with atomic_path(arguments.metrics) as temporary:
         pd.DataFrame(rows).to_parquet(temporary, index=False)
-    provenance.write(arguments.metrics.with_suffix(".json"), rows=len(rows), thresholds=scorer.thresholds)
+    record = arguments.metrics.with_suffix(".json")
+    provenance.write(record, rows=len(rows), thresholds=scorer.thresholds, doubts=doubts)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,9 @@ def main() -> None:
     subjects = read_cohort(arguments.cohort)
     from_authors = splits.source == "authors" and cohort.adapter != "folder"
     if from_authors:
-        table, notes = authors_splits(splits.authors_csv, cohort.adapter, subjects["subject"], settings["folds"])
+        table, notes = authors_splits(
+            splits.authors_csv, cohort.adapter, subjects["subject"], settings["folds"], cohort.modalities
+        )
     else:
         table = draw_splits(subjects, cohort.splits.model_dump(), settings["folds"], settings["seed"])
         notes = []

@@ -6,8 +6,10 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -57,14 +59,13 @@ def sha256_of(path: str | Path) -> str:
 
 
 @contextlib.contextmanager
-def exclusive(folder: str | Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+def exclusive(folder: str | Path, waiting: Callable[[], None] = lambda: None) -> Iterator[bool]:
     """Hold `folder`, which may not exist yet, against other processes that ask for it with this function.
 
-    `waiting` is called once if another process holds it.  What a killed process held is free.  Where the disk takes
-    no lock file (read-only, or without flock), nothing is held.
+    `waiting` is called once if another process holds it; `holder_of` says which.  What a killed process held is free.
+    Where the disk takes no lock file (read-only, or without flock), nothing is held, and False is yielded.
     """
-    folder = Path(folder)
-    lock = folder.with_name(f".{folder.name}.lock")  # hidden: no data
+    lock, held = _lock_file(folder), False
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             lock.parent.mkdir(parents=True, exist_ok=True)
@@ -74,4 +75,19 @@ def exclusive(folder: str | Path, waiting: Callable[[], None] = lambda: None) ->
             except BlockingIOError:
                 waiting()
                 fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+            held = True
+            stream.truncate(0)
+            stream.write(f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+            stream.flush()
+        yield held
+
+
+def holder_of(folder: str | Path) -> str:
+    """Who holds `folder`, or held it last: process, machine, since when; empty where nothing is known."""
+    with contextlib.suppress(OSError):
+        return _lock_file(folder).read_text().strip()
+    return ""
+
+
+def _lock_file(folder: str | Path) -> Path:
+    return Path(folder).with_name(f".{Path(folder).name}.lock")  # hidden: no data

@@ -17,6 +17,7 @@ import SimpleITK as sitk
 
 from uad.errors import InputError
 from uad.files import atomic_path
+from uad.preprocessing.plausible import DEFAULT_LIMITS, lost_text, share_lost
 from uad.store import ARRAYS, array_path, index_path, new_array
 from uad.tabular import read_table, write_table
 from uad.volumes import itk_code, read_image, read_label
@@ -24,7 +25,7 @@ from uad.volumes import itk_code, read_image, read_label
 RECIPE_VERSION = 1
 
 if TYPE_CHECKING:
-    from uad.config.model import CurvatureFlowSettings, PackSettings
+    from uad.config.model import CurvatureFlowSettings, PackSettings, PlausibleSettings
 
 # The text pads to 160 slices and cuts 2 x 30 of them where the code crops to 100: 30 % of the result at
 # each end.
@@ -46,12 +47,16 @@ def pack(
     settings: PackSettings,
     spacing_mm: float,
     prefix: str | Path,
-) -> None:
+    limits: PlausibleSettings = DEFAULT_LIMITS,
+) -> dict[str, str]:
     """Pack the preprocessed scans of one cohort and modality into a store, sorted by subject.
 
     Writes `<prefix>.images.npy` (settings.dtype, in [0, 1]), `.masks.npy`, `.labels.npy` (uint8) and the
     index `<prefix>.tsv` (row, subject, site, scanner, age, lesion_ml; lesion volume on the packed grid in
     ml).  Scans that failed in preprocessing are left out.  One volume is in memory at a time.
+
+    Returns:
+        By subject, what it loses beyond `limits` (lesion_lost, brain_lost); others are not listed.
 
     Raises:
         InputError: no scan of this modality, a subject twice or missing from the cohort table, or a volume
@@ -64,12 +69,14 @@ def pack(
     x, y, z = final_shape(settings)
     types = dict(zip(ARRAYS, (np.dtype(settings.dtype), np.uint8, np.uint8), strict=True))
     voxel_ml = (spacing_mm / settings.factor) ** 3 / 1000
-    lesion_ml = []
+    lesion_ml, flags = [], {}
     with ExitStack() as stack:
         paths = {name: stack.enter_context(atomic_path(array_path(prefix, name))) for name in ARRAYS}
         arrays = {name: new_array(path, types[name], (len(rows), z, y, x)) for name, path in paths.items()}
         for position, row in enumerate(rows.itertuples()):
-            packed = _packed(row, settings, spacing_mm)
+            packed, flag = _packed(row, settings, spacing_mm, limits)
+            if flag:
+                flags[row.subject] = flag
             for name, array in zip(ARRAYS, packed, strict=True):
                 arrays[name][position] = array.transpose(2, 1, 0)
             lesion_ml.append(round(float((packed.label == 1).sum()) * voxel_ml, 4))
@@ -79,6 +86,7 @@ def pack(
     index = cohort.loc[rows["subject"], ["site", "scanner", "age"]].reset_index()
     index.insert(0, "row", range(len(index)))
     write_table(index.assign(lesion_ml=lesion_ml), index_path(prefix))
+    return flags
 
 
 def _scans(shard_tables: Sequence[str | Path], modality: str) -> pd.DataFrame:
@@ -92,8 +100,8 @@ def _scans(shard_tables: Sequence[str | Path], modality: str) -> pd.DataFrame:
     return rows
 
 
-def _packed(row, settings: PackSettings, spacing_mm: float) -> Packed:
-    """One row of a shard table as a packed volume."""
+def _packed(row, settings: PackSettings, spacing_mm: float, limits: PlausibleSettings) -> tuple[Packed, str]:
+    """One row of a shard table as a packed volume, and what it has lost beyond the limits."""
     image, mask = read_image(row.image), read_label(row.mask)
     label = read_label(row.label).data if row.label else np.zeros_like(mask.data)
     if not image.data.shape == mask.data.shape == label.shape:
@@ -101,9 +109,18 @@ def _packed(row, settings: PackSettings, spacing_mm: float) -> Packed:
     if np.abs(image.spacing / spacing_mm - 1).max() > 1e-3 or itk_code(image) != "RAI":
         raise InputError(f"{row.image}: is not at {spacing_mm} mm in orientation RAI; preprocess the scan again")
     try:
-        return pack_volume(image.data, mask.data, label, settings)
+        packed = pack_volume(image.data, mask.data, label, settings)
     except InputError as error:
         raise InputError(f"{row.image}: {error}") from error
+    lost = []
+    for what, before, after, limit in (
+        ("brain", mask.data > 0, packed.mask > 0, limits.brain_lost),
+        ("lesion", label == 1, packed.label == 1, limits.lesion_lost),
+    ):
+        share = share_lost(before, crop_or_pad(before, settings.crop) & after.any())  # halving can lose a small lesion
+        if share > limit:
+            lost.append(lost_text(what, before.sum() * spacing_mm**3 / 1000, share, "the packed box"))
+    return packed, "; ".join(lost)
 
 
 def final_shape(settings: PackSettings) -> tuple[int, int, int]:

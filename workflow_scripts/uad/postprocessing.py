@@ -23,6 +23,8 @@ class PostProcessing:
         erosion: iterations of the per-slice mask erosion; None means slice width // 25 (paper_spec 12).
         component_max_size: components of at most this many voxels are dropped after the threshold (D8); 0
             keeps all.
+        mask_without_erosion: whether the brain mask still applies where `order` has no "erode"; the authors' code
+            then uses no mask at all (D41).
         connectivity: 6, 18 or 26 neighbours join a component.
 
     Raises:
@@ -33,6 +35,7 @@ class PostProcessing:
     median_size: int = 5
     erosion: int | None = None
     component_max_size: int = 7
+    mask_without_erosion: bool = True
     connectivity: int = 26
 
     def __post_init__(self) -> None:
@@ -53,7 +56,7 @@ def clean_map(residual: np.ndarray, mask: np.ndarray, settings: PostProcessing) 
     """Post-process an anomaly map up to the threshold (paper_spec 12, D7).
 
     Args:
-        residual: [Z, Y, X], at least 0; what lies outside the mask is ignored.
+        residual: [Z, Y, X], at least 0; what lies outside the mask is ignored, unless `settings` use no mask.
         mask: [Z, Y, X], brain mask.
         settings: which steps, in which order.
 
@@ -61,7 +64,8 @@ def clean_map(residual: np.ndarray, mask: np.ndarray, settings: PostProcessing) 
         float32 [Z, Y, X]; 0 outside the mask except where the median filter reaches over its rim.
     """
     brain = np.asarray(mask) > 0
-    cleaned = np.where(brain, residual, 0).astype(np.float32)
+    masked = settings.mask_without_erosion or "erode" in settings.order
+    cleaned = np.where(brain, residual, 0).astype(np.float32) if masked else np.array(residual, np.float32)
     for step in settings.order:
         if step == "erode":
             cleaned *= erode_slices(brain, settings.erosion)

@@ -5,21 +5,24 @@ A pre-training is a `Method` that only trains.  It is no arm, so it stays out of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from uad.config.model import ConditionedDiffusionSettings, EncoderSettings, SparkSettings
 from uad.methods.base import Method
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from torch import Generator, Tensor, nn
+    from torch.optim import Optimizer
 
 
 class SparKParams(SparkSettings):
     """What to pre-train, and how."""
 
     encoder: EncoderSettings = EncoderSettings()
+    optimizer: Literal["adam", "adamw"] = "adamw"
 
 
 class SparK(Method):
@@ -30,13 +33,21 @@ class SparK(Method):
     @classmethod
     def of(cls, params: ConditionedDiffusionSettings) -> SparK:
         """The pre-training that an arm's parameters ask for in `spark`, of the encoder in `encoder`."""
-        return cls(SparKParams(encoder=params.encoder, **params.spark.model_dump()))
+        chosen = params.spark.model_dump()
+        return cls(SparKParams(encoder=params.encoder, optimizer=params.spark_optimizer, **chosen))
 
     def network(self, shape: tuple[int, int]) -> nn.Module:
         from uad.networks.resnet import ResNetEncoder
         from uad.networks.spark import MaskedAutoencoder
 
         return MaskedAutoencoder(ResNetEncoder(**self.params.encoder.model_dump()), self.params.decoder_width)
+
+    def optimizer(self, weights: Iterable[nn.Parameter], learning_rate: float, part: str = "") -> Optimizer:
+        if self.params.optimizer == "adam":
+            return super().optimizer(weights, learning_rate, part)
+        import torch
+
+        return torch.optim.AdamW(weights, learning_rate, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
 
     def loss(self, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
         from uad.networks.spark import draw_cells, hidden_pixel_error, pad_to_cells

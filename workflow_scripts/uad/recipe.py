@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,15 @@ def write_settings(folder: str | Path, stage: str, name: str, content: dict[str,
 def settings_record(stage: str, content: dict[str, Any]) -> dict[str, Any]:
     """What a stage's settings file holds: its content, the stage and the versions of its modules."""
     return {"stage": stage, "versions": {module: module_version(module) for module in STAGES[stage]}, **content}
+
+
+def differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """The keys whose values differ between two settings, by name: (a.b.c, before, now); None: no such key."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in sorted({*before, *now}):
+            yield from differences(before.get(name), now.get(name), f"{key}.{name}".lstrip("."))
+    elif before != now:
+        yield key, before, now
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:

@@ -105,9 +105,7 @@ def read_scan(method: Method, network: torch.nn.Module | None, scan: Scan, level
         raise InputError(f"{scan.subject}: the arm's output is not finite; look at the learning curve of its training")
     highest, most = np.abs(values).max(), np.finfo(TYPES[method.gives]).max
     if highest > most:
-        raise InputError(
-            f"{scan.subject}: the arm's output reaches {highest:.3g}, more than {most:.3g} cannot be stored"
-        )
+        raise InputError(f"{scan.subject}: the arm's output reaches {highest:.3g}; {most:.3g} is the most that is kept")
     return values
 
 

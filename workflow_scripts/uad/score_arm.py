@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from uad.cohorts.splits import subjects_in
 from uad.config.model import InferenceSettings, PerceptualSettings, PostprocessSettings, ThresholdSettings
@@ -28,6 +29,15 @@ from uad.scoring import (
 from uad.store import Store
 
 ENSEMBLE = "ens"
+VIEWER_FOLD = 0  # every arm has it
+VIEWER_SCANS = 5  # test scans per cohort that are kept for the report's viewer, which shows these or fewer
+
+
+def spread_over(volumes: pd.Series, count: int) -> list[str]:
+    """At most `count` subjects, spread evenly over the lesion volumes (indexed by subject), smallest first."""
+    ordered = volumes.sort_index().sort_values(kind="stable")
+    places = np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)
+    return ordered.index[places].tolist()
 
 
 class ArmScorer:
@@ -64,6 +74,7 @@ class ArmScorer:
         self._healthy_thresholds: dict[str, HealthyThresholds] = {}
         self._members: dict[tuple[str, str], list[str]] = {}
         self.thresholds: dict[str, dict[str, float]] = {}
+        self.viewer: dict[str, np.ndarray] = {}
         self.method = method_of(settings)
 
     @cached_property
@@ -71,7 +82,9 @@ class ArmScorer:
         post = PostprocessSettings.model_validate(self.settings["postprocess"])
         search = ThresholdSettings.model_validate(self.settings["threshold"]).search
         full = PostProcessing(**{**post.model_dump(), "order": tuple(post.order)})
-        return ScoreSettings(self.settings["voxel_ml"], {"full": full}, search)
+        return ScoreSettings(
+            self.settings["voxel_ml"], {"full": full}, search, without_lesion=self.settings["dice_without_lesion"]
+        )
 
     @cached_property
     def backbone(self) -> Any:
@@ -99,10 +112,15 @@ class ArmScorer:
         return replace(self.score_settings, ablations=ablations_of(self.score_settings.variants["full"]))
 
     def score(self, cohort: str) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-        """Metric rows of a cohort and the arrays of its example picture, keyed `<cohort>/<name>`."""
+        """Metric rows of a cohort and the arrays of its example picture, keyed `<cohort>/<name>`.
+
+        What the report's viewer shows is added to `viewer`, keyed `<cohort>/<subject>/<reading>/<name>`.
+        """
         rows: list[dict[str, Any]] = []
         examples: dict[str, np.ndarray] = {}
         example = self._example_subject(cohort)
+        lesions = self._store(cohort).index.set_index("subject")["lesion_ml"].loc[self._subjects(cohort, "test")]
+        kept = spread_over(lesions, VIEWER_SCANS) if self.fold == VIEWER_FOLD else []
         for reading in self.readings:
             scores = score_cohort(
                 partial(self._volumes, cohort, reading),
@@ -111,13 +129,20 @@ class ArmScorer:
                 self._settings_for(cohort, reading),
                 self._healthy(reading),
                 self.backbone,
-                pictures=[example],
+                pictures=[example, *kept],
             )  # fmt: skip
             rows += scores.rows
             self.thresholds[f"{cohort} {reading}".strip()] = scores.thresholds
             if reading in ("", ENSEMBLE):
                 prediction = scores.predictions.get(("full", example))
                 examples = self._example(cohort, example, reading, prediction)
+            if reading in ("", str(self.inference.single), ENSEMBLE):
+                for subject in kept:
+                    self._keep(
+                        f"{cohort}/{subject}/{reading}",
+                        self._output(cohort, subject, reading),
+                        scores.predictions.get(("full", subject)),
+                    )
         return rows, examples
 
     def _healthy(self, reading: str) -> HealthyThresholds | None:
@@ -175,6 +200,13 @@ class ArmScorer:
         ordered = lesions.loc[self._subjects(cohort, "test")].sort_values(kind="stable")
         return ordered.index[len(ordered) // 2]
 
+    def _keep(self, key: str, output: np.ndarray, prediction: np.ndarray | None) -> None:
+        """Keep a scan for the viewer: float16 reconstruction or float32 map, and what is called a lesion."""
+        is_map = self.method.gives == "map"
+        self.viewer[f"{key}/{self.method.gives}"] = output if is_map else output.astype(np.float16)
+        if prediction is not None:
+            self.viewer[f"{key}/prediction"] = prediction
+
     def _example(self, cohort: str, subject: str, reading: str, prediction: np.ndarray | None) -> dict[str, np.ndarray]:
         scan, output = self._store(cohort).scan(subject), self._output(cohort, subject, reading)
         nothing = np.zeros(0, np.float32)
@@ -182,7 +214,7 @@ class ArmScorer:
         arrays = {
             "image": scan.image.astype(np.float16),
             "reconstruction": nothing if is_map else output.astype(np.float16),
-            "map": output if is_map else (np.abs(scan.image - output) * scan.mask).astype(np.float16),
+            "map": (output if is_map else np.abs(scan.image - output) * scan.mask).astype(np.float32),  # of any unit
             "prediction": nothing if prediction is None else prediction,
             "label": scan.label,
             "subject": np.array(subject),

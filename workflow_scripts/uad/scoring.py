@@ -29,7 +29,7 @@ from uad.metrics.segmentation import Volume, dice, pooled_curve, ranked_curve
 from uad.metrics.threshold import greedy_threshold
 from uad.postprocessing import PostProcessing, clean_map, remove_small_components
 
-RECIPE_VERSION = 2  # raise when numbers change, also for changes in postprocessing.py and metrics/
+RECIPE_VERSION = 3  # raise when numbers change, also for changes in postprocessing.py and metrics/
 LESION, EXCLUDED = 1, 2
 SEARCHES = {
     "exact": pooled_exact_threshold,
@@ -91,12 +91,15 @@ class ScoreSettings:
         variants: name -> post-processing; "full" is what the tables read.
         search: "exact", or "greedy" as the authors' code (paper_spec 12).
         ablations: name -> post-processing of which only Dice is asked (`ablations_of`).
+        without_lesion: Dice of a volume without a lesion voxel: "left_out" (NaN), or "zero" where anything is called,
+            as in the authors' code (D44).
     """
 
     voxel_ml: float
     variants: Mapping[str, PostProcessing] = field(default_factory=lambda: {"full": PostProcessing()})
     search: str = "exact"
     ablations: Mapping[str, PostProcessing] = field(default_factory=dict)
+    without_lesion: str = "left_out"
 
     def __post_init__(self) -> None:
         if self.search not in SEARCHES:
@@ -212,8 +215,9 @@ def score_cohort(
         pictures: subjects whose predictions are returned as well.
 
     Returns:
-        Rows of the metrics format. NaN where a score is undefined: dice and AUPRC of a healthy volume, Dice
-        without a threshold, l1 to LPIPS without reconstruction, all but Dice and threshold of an ablation.
+        Rows of the metrics format. NaN where a score is undefined: Dice and AUPRC of a healthy volume (but see
+        `ScoreSettings.without_lesion`), Dice without a threshold, l1 to LPIPS without reconstruction, all but Dice
+        and threshold of an ablation.
 
     Raises:
         InputError: arrays of different shapes, a map that is negative or not finite, a volume of another
@@ -229,8 +233,8 @@ def score_cohort(
             maps: dict[PostProcessing, np.ndarray] = {}
             for name, variant in settings.variants.items():
                 cleaned = maps[_cleaning(variant)] = _cleaned(volume, variant)
-                limits = {"dice": thresholds[name], **_rate_limits(healthy, name)}
-                scores = _detection_scores(cleaned, volume, variant, limits)
+                scores = _detection_scores(cleaned, volume, variant, _rate_limits(healthy, name))
+                scores["dice"] = _dice(cleaned, thresholds[name], volume, variant, settings.without_lesion)
                 rows.append({**shared, "variant": name, **scores, "threshold": thresholds[name]})
                 if volume.subject in pictures and not np.isnan(thresholds[name]):
                     prediction = _predict(cleaned, thresholds[name], volume, variant)
@@ -238,7 +242,8 @@ def score_cohort(
             for name, variant in settings.ablations.items():
                 if _cleaning(variant) not in maps:
                     maps[_cleaning(variant)] = _cleaned(volume, variant)
-                score = _dice(maps[_cleaning(variant)], thresholds[name], volume, variant)
+                cleaned = maps[_cleaning(variant)]
+                score = _dice(cleaned, thresholds[name], volume, variant, settings.without_lesion)
                 rows.append({**keys_of_row, **_NOT_ASKED, "variant": name, "dice": score,
                              "threshold": thresholds[name]})  # fmt: skip
     return CohortScores(rows, thresholds, predictions)
@@ -276,10 +281,16 @@ def _predict(cleaned: np.ndarray, threshold: float, volume: VolumeToScore, varia
     return remove_small_components(called, variant.component_max_size, variant.connectivity)
 
 
-def _dice(cleaned: np.ndarray, threshold: float, volume: VolumeToScore, variant: PostProcessing) -> float:
-    """Dice after the component filter; NaN without a lesion or without a threshold."""
+def _dice(
+    cleaned: np.ndarray,
+    threshold: float,
+    volume: VolumeToScore,
+    variant: PostProcessing,
+    without_lesion: str = "left_out",
+) -> float:
+    """Dice after the component filter; NaN without a threshold, and without a lesion as `ScoreSettings` say."""
     truth, valid = volume.label == LESION, volume.label != EXCLUDED
-    if np.isnan(threshold) or not truth.any():
+    if np.isnan(threshold) or (without_lesion == "left_out" and not truth.any()):
         return NAN
     return dice(_predict(cleaned, threshold, volume, variant), truth, valid)
 
@@ -292,7 +303,7 @@ def _rate_limits(healthy: HealthyThresholds | None, variant: str) -> dict[str, f
 def _detection_scores(
     cleaned: np.ndarray, volume: VolumeToScore, variant: PostProcessing, limits: Mapping[str, float]
 ) -> dict[str, float]:
-    """AUPRC, AUROC, prevalence, evaluated voxels and one Dice per threshold in `limits`."""
+    """AUPRC, AUROC, prevalence, evaluated voxels and one Dice per healthy threshold in `limits`."""
     truth, valid = volume.label == LESION, volume.label != EXCLUDED
     curve = ranked_curve(cleaned, truth, valid)
     scores = {

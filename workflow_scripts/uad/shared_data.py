@@ -22,14 +22,14 @@ from uad.config.data_stages import (
 )
 from uad.config.model import Config
 from uad.errors import InputError
-from uad.recipe import settings_record
+from uad.recipe import differences, settings_record
 
 FOLDERS = ("cohorts", "splits", "skull_stripped", "preprocessed", "store")
 STORE_FILES = (".images.npy", ".masks.npy", ".labels.npy", ".tsv")  # of one cohort and modality, beside their record
 
 
-def share_data(config: Config, results: Path) -> None:
-    """Make the data folders of a run links to those of run `config.data_of`.
+def check_data(config: Config, results: Path) -> None:
+    """Refuse a run that cannot take the data of run `config.data_of`; nothing is written.
 
     Args:
         config: of this run; `data_of` is set.
@@ -45,12 +45,32 @@ def share_data(config: Config, results: Path) -> None:
             if not file.exists():
                 raise InputError(f"data_of: {file} does not exist; let run '{config.data_of}' make its data first")
         wanted = json.loads(json.dumps(settings_record(stage, content)))
-        difference = _difference(json.loads(record.read_text())["settings"], wanted)
-        if difference:
-            raise InputError(f"data_of: {record}: {difference}; give both runs the same, or leave data_of out")
+        for key, made, here in differences(json.loads(record.read_text())["settings"], wanted):
+            raise InputError(
+                f"data_of: {record}: made with {key} {made!r}, this run has {here!r}; "
+                "give both runs the same, or leave data_of out"
+            )
+    own = [results / name for name in FOLDERS if (results / name).exists() and not (results / name).is_symlink()]
+    if own:
+        raise InputError(
+            f"data_of: {own[0]} is there already and holds this run's own data; give the run another name, or delete "
+            f"its data: rm -r {' '.join(map(str, own))}"
+        )
+    for link in _links(results):
+        target = _target(config, link.name)
+        if os.readlink(link) != target:
+            raise InputError(
+                f"data_of: {link} is a link to {os.readlink(link)} already, not to {target}; give the run another "
+                f"name, or delete the links: {_removal(results)} (what this run made from other data is made again)"
+            )
+
+
+def link_data(config: Config, results: Path) -> None:
+    """Make the data folders of a run links to those of run `config.data_of`: its programs look below `results`."""
     results.mkdir(parents=True, exist_ok=True)
     for name in FOLDERS:
-        _link(results / name, f"../{config.data_of}/{name}")
+        with contextlib.suppress(FileExistsError):  # of an earlier start, which `check_data` has looked at
+            (results / name).symlink_to(_target(config, name))
 
 
 def refuse_links(results: Path) -> None:
@@ -59,14 +79,27 @@ def refuse_links(results: Path) -> None:
     Raises:
         InputError: such a link is left from a time when `data_of` was set.
     """
-    for name in FOLDERS:
-        link = results / name
-        if link.is_symlink() and Path(os.readlink(link)).parts[::2] == ("..", name):
+    for link in _links(results):
+        if Path(os.readlink(link)).parts[::2] == ("..", link.name):
             other = Path(os.readlink(link)).parts[1]
             raise InputError(
-                f"{link} is a link to the data of run '{other}', which this run would change; "
-                f"set data_of: {other}, or delete {link.parent}"
+                f"{link} is a link to the data of run '{other}', which this run would change; set data_of: {other}, "
+                f"or, to have this run make its own data, delete the links: {_removal(results)} "
+                f"(what it made from the data of '{other}' is made again)"
             )
+
+
+def _links(results: Path) -> list[Path]:
+    return [results / name for name in FOLDERS if (results / name).is_symlink()]
+
+
+def _target(config: Config, name: str) -> str:
+    return f"../{config.data_of}/{name}"
+
+
+def _removal(results: Path) -> str:
+    """The command that removes the links, and only them."""
+    return f"rm {' '.join(map(str, _links(results)))}"
 
 
 def _records(config: Config, other: Path) -> Iterator[tuple[Path, str, dict[str, Any]]]:
@@ -87,26 +120,3 @@ def _records(config: Config, other: Path) -> Iterator[tuple[Path, str, dict[str,
             yield other / "preprocessed" / name, "register", register_settings(config, cohort)
         for modality in settings.modalities:
             yield other / "store" / f"{cohort}_{modality}.json", "pack", pack_settings(config, cohort, modality)
-
-
-def _difference(made: Any, wanted: Any, key: str = "") -> str:
-    """The first key, in the order of names, whose values differ; empty: none."""
-    if isinstance(made, dict) and isinstance(wanted, dict):
-        each = (_difference(made.get(k), wanted.get(k), f"{key}.{k}".lstrip(".")) for k in sorted({*made, *wanted}))
-        return next(filter(None, each), "")
-    return "" if made == wanted else f"made with {key} {made!r}, this run has {wanted!r}"
-
-
-def _link(link: Path, target: str) -> None:
-    if not link.is_symlink():
-        with contextlib.suppress(FileExistsError):  # a folder, or the link that another job has just made
-            link.symlink_to(target)
-    if not link.is_symlink():
-        raise InputError(
-            f"data_of: {link} is there already and holds this run's own data; give the run another name, or delete it"
-        )
-    if os.readlink(link) != target:
-        raise InputError(
-            f"data_of: {link} is a link to {os.readlink(link)} already, not to {target}; what this run holds was made "
-            f"from other data: give the run another name, or delete {link.parent}"
-        )

@@ -52,14 +52,25 @@ def read_image(path: str | Path) -> Volume:
     """Read a scan as float32.
 
     Raises:
-        InputError: as `nifti.read_header`, values that are not finite, or a constant image.
+        InputError: as `nifti.read_header`, values that are not finite or that float32 cannot hold, or a constant image.
     """
-    volume = _read(path)
-    if not np.isfinite(volume.data).all():
-        raise InputError(f"{path}: holds values that are not finite (NaN or Inf); repair or exclude the scan")
-    if volume.data.min() == volume.data.max():
-        raise InputError(f"{path}: every voxel has the value {volume.data.flat[0]:g}; exclude the scan")
-    return volume
+    return _as_float32(_read_image(path), path)
+
+
+def read_image_of_any_unit(path: str | Path) -> Volume:
+    """Read a scan as float32, times the power of two that brings its bright voxels to 512 up to 1024.
+
+    What counts as bright is the 99th percentile of the absolute values that are not 0. ITK's filters have absolute
+    limits (its curvature flow takes squared gradients below 1e-9 for flat), so the unit of a scan would show in the
+    result. A power of two rounds nothing.
+
+    Raises:
+        InputError: as `read_image`.
+    """
+    volume = _read_image(path)
+    size = np.abs(volume.data)
+    _, exponent = np.frexp(np.percentile(size[size > 0], 99))
+    return _as_float32(volume.with_data(np.ldexp(volume.data, 10 - exponent)), path)
 
 
 def read_label(path: str | Path) -> Volume:
@@ -69,6 +80,7 @@ def read_label(path: str | Path) -> Volume:
         InputError: as `read_image` (a constant label is allowed), or values that are no labels.
     """
     volume = _read(path)
+    volume = volume.with_data(volume.data.astype(np.float32))
     rounded = np.round(volume.data)
     if not np.isfinite(volume.data).all() or np.abs(volume.data - rounded).max() > 1e-3:
         raise InputError(f"{path}: a mask or label needs whole numbers; this file has others")
@@ -142,10 +154,31 @@ def write_volume(path: str | Path, volume: Volume) -> None:
         nib.save(image, temporary)
 
 
+def _read_image(path: str | Path) -> Volume:
+    """A scan that is finite and not constant; whole numbers as float32, others as the file has them."""
+    volume = _read(path)
+    if volume.data.dtype.kind != "f":
+        volume = volume.with_data(volume.data.astype(np.float32))
+    if not np.isfinite(volume.data).all():
+        raise InputError(f"{path}: holds values that are not finite (NaN or Inf); repair or exclude the scan")
+    if volume.data.min() == volume.data.max():
+        raise InputError(f"{path}: every voxel has the value {volume.data.flat[0]:g}; exclude the scan")
+    return volume
+
+
+def _as_float32(volume: Volume, path: str | Path) -> Volume:
+    with np.errstate(over="ignore"):
+        data = volume.data.astype(np.float32)
+    if not np.isfinite(data).all():
+        raise InputError(f"{path}: its largest values are beyond the range of float32; repair or exclude the scan")
+    return volume.with_data(data)
+
+
 def _read(path: str | Path) -> Volume:
+    """The file's voxels, scaled as its header says, in the type that this gives."""
     image, shape, affine = open_checked(path)
     try:
-        data = np.asarray(stored_voxels(path, image), dtype=np.float32)
+        data = np.asarray(stored_voxels(path, image))
     except UNREADABLE as error:
         raise unreadable(path) from error
     return Volume(data.reshape(shape), affine)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _SAME_VOXELS = 1e-2  # headers store float32, so equal grids differ by thousandths of a voxel
 _SAME_MM = 1e-2
+_MANY_VALUES = 10  # more than any lesion protocol has tissue classes
 
 Grid = tuple[tuple[int, int, int], tuple[float, float, float], str, str]  # shape, mm, orientation, type
 
@@ -155,6 +156,11 @@ def _check_values(row: dict, promise: Promise, findings: Findings) -> None:
             "is it another release? fetch the original file"
         )
     findings.label_values.update(value for value in values if value)
+    if len(values) > _MANY_VALUES:
+        findings.quirk(
+            f"the lesion label holds more than {_MANY_VALUES} values, as a parcellation does; each counts as lesion",
+            row["subject"],
+        )
     if not any(values):
         findings.quirk(EMPTY_LABEL, row["subject"])
 

@@ -27,7 +27,7 @@ from uad.cohorts.table import listed
 from uad.errors import InputError
 from uad.tabular import read_table, write_table
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("subject", "split", "fold")
@@ -127,17 +127,18 @@ def _ordered(sites: Mapping[str, str], seed: int, stratify: bool) -> list[str]:
 
 
 def authors_splits(
-    csv_folder: str | Path, cohort: str, available: Iterable[str], folds: int
+    csv_folder: str | Path, cohort: str, available: Iterable[str], folds: int, modalities: Collection[str] = ("t2",)
 ) -> tuple[pd.DataFrame, list[str]]:
     """The splits of the authors' released CSV files (paper_spec 1), overlaps included, double rows left out.
 
-    IXI names are first filtered by `avail_t2.csv`, as the authors do; then all names by `available`.
+    IXI names are first filtered by `avail_t2.csv` where T2 is used, as the authors do; then all names by `available`.
 
     Args:
         csv_folder: folder with `IXI_train_fold0.csv`, ..., `WMH_test.csv` under the authors' file names.
         cohort: adapter name: ixi, brats21, mslub, atlas or wmh.
         available: subject ids of the cohort table.
         folds: number of folds, at most 5 for IXI.
+        modalities: of the run; both share one split, so T1 too is filtered unless it is used alone.
 
     Returns:
         `subject`, `split`, `fold`, and notes on leakage, double rows and unmatched subjects. The table may
@@ -153,7 +154,7 @@ def authors_splits(
     if cohort == "ixi" and folds > _AUTHORS_FOLDS:
         raise InputError(f"splits: the authors have {_AUTHORS_FOLDS} folds for ixi, not {folds}; lower `folds`")
     folder, stem, available = Path(csv_folder), _AUTHORS_NAMES[cohort], set(available)
-    with_t2 = set(_names(folder / "avail_t2.csv", "0")) if cohort == "ixi" else None
+    with_t2 = set(_names(folder / "avail_t2.csv", "0")) if cohort == "ixi" and "t2" in modalities else None
     rows, notes, known = [], [], set()
     for fold in range(folds):
         for split in SPLITS if cohort == "ixi" else SPLITS[1:]:

@@ -69,6 +69,11 @@ def resolve(raw: dict[str, Any]) -> Config:
     for values in below.get("train_by_method", {}).values():  # who names a key of `train` means it for all arms
         for key in raw.get("train") or {}:
             values.pop(key, None)
+    # by adapter: a row makes no cohort, and says nothing about another data set of that name
+    by_adapter = below.pop("cohorts", {})
+    for name, entry in raw["cohorts"].items():
+        if isinstance(entry, dict):
+            raw["cohorts"][name] = by_adapter.get(str(entry.get("adapter")), {}) | entry
     try:
         config = Config.model_validate(merge(below, raw))
     except ValidationError as error:

@@ -58,7 +58,7 @@ class CohortSettings(Section):
     subjects: int = Field(gt=0, description="Expected number of subjects; sets the number of shards.")
     splits: SplitSizes
     exclude_label: int | None = Field(
-        None, description="Label value left out of the evaluation (WMH: 2, other pathology)."
+        None, description="D46. Label value left out of the evaluation (WMH: 2, other pathology); null: none."
     )
     healthy: bool | None = Field(None, description="adapter `folder` only: no subject has a lesion.")
     stripped: bool | None = Field(None, description="adapter `folder` only: the scans are brain-extracted.")
@@ -157,6 +157,65 @@ class PreprocessSettings(Section):
     max_failures: int = Field(0, ge=0, description="Scans per shard that may fail before the shard fails.")
 
 
+class Limits(Section):
+    """Two ranges [lowest, highest] of a number; null: open."""
+
+    refuse: tuple[float | None, float | None] = Field(description="Beyond it a scan fails.")
+    flag: tuple[float | None, float | None] = Field(description="Beyond it a scan is named in quality.tsv.")
+
+    @model_validator(mode="after")
+    def _flag_lies_inside(self) -> Limits:
+        ends = [self.refuse[0], self.flag[0], self.flag[1], self.refuse[1]]
+        known = [end for end in ends if end is not None]
+        if known != sorted(known):
+            raise ValueError(f"`flag` {list(self.flag)} has to lie inside `refuse` {list(self.refuse)}")
+        return self
+
+
+class PlausibleSettings(Section):
+    """What a head scan can be; sources in docs/preprocessing.md."""
+
+    brain_ml: Limits = Field(
+        Limits(refuse=(300, 2600), flag=(790, 2100)),
+        description="Brain mask in ml, as scanned and in atlas space. Newborns have 340 (Holland 2014), adults from "
+        "791 (Ricard 2010) to intracranial 1469 + 6 x 102 (Matsumae 1996); the MNI152 brain has 1890.",
+    )
+    face_fraction: Limits = Field(
+        Limits(refuse=(None, 0.9), flag=(None, 0.2)),
+        description="Mask area on a face of the field of view over its largest parallel area. By geometry: 0.2 where "
+        "8 mm of a brain are cut off, 0.9 where a quarter is.",
+    )
+    negative_fraction: Limits = Field(
+        Limits(refuse=(None, 0.02), flag=(None, 0.001)),
+        description="Share of brain voxels below 0 of scans that are registered or get N4. Magnitude images have none; "
+        "sinc resampling makes a few.",
+    )
+    atlas_dice: Limits = Field(
+        Limits(refuse=(0.8, None), flag=(0.9, None)),
+        description="Overlap with the atlas brain. By geometry: 0.9 where brains of one size lie 1 cm apart, or one "
+        "is 20 % larger; 0.8 where it is 2 cm or 50 %.",
+    )
+    n4_ratio: Limits = Field(
+        Limits(refuse=(1, 10), flag=(1.001, 4)),
+        description="Largest over smallest value of the N4 field in the brain; 1 is no correction. BrainSuite calls a "
+        "ratio of 3 (0.5 to 1.5) very large; sound scans of a 3 T scanner (IXI-HH) reach 3.6.",
+    )
+    lesion_share: Limits = Field(
+        Limits(refuse=(None, 0.5), flag=(None, 0.3)),
+        description="Lesion over brain volume. A whole middle cerebral artery territory is near 0.2.",
+    )
+    lesion_outside: Limits = Field(
+        Limits(refuse=(None, 0.5), flag=(None, 0.1)), description="Share of the lesion outside of the brain mask."
+    )
+    lesion_lost: Probability = Field(
+        0.25, description="Share of the lesion that a crop (to the brain, to pack.crop) may lose without a flag."
+    )
+    brain_lost: Probability = Field(
+        0.2,
+        description="Share of the brain that pack.crop may lose without a flag; the paper's box loses 0.08 of SRI24.",
+    )
+
+
 class CurvatureFlowSettings(Section):
     iterations: int = Field(3, ge=0, description="D10. 0 switches the filter off.")
     time_step: PositiveNumber = 0.125
@@ -221,6 +280,9 @@ class ConditionedDiffusionSettings(DiffusionSettings):
     encoder: EncoderSettings = EncoderSettings()
     condition: ConditionSettings = ConditionSettings()
     spark: SparkSettings | None = Field(None, description="Pre-train the encoder with SparK; null: random weights.")
+    spark_optimizer: Literal["adam", "adamw"] = Field(
+        "adamw", description="D40. Of SparK; `adamw`: betas 0.9 and 0.95, weight decay 0.05."
+    )
 
 
 class AugmentationSettings(Section):
@@ -240,7 +302,7 @@ class TrainSettings(Section):
     validation: Literal["fixed", "random"] = Field(
         "fixed", description="D14. `random`: random slice, augmentation, t and noise at every validation."
     )
-    validate_every: int = Field(100, gt=0, description="Steps between validations.")
+    validate_every: int = Field(100, gt=0, description="D42. Steps between validations.")
     validation_slices: int = Field(8, gt=0, description="Evenly spaced slices per volume when validation is fixed.")
 
 
@@ -278,6 +340,9 @@ class PostprocessSettings(Section):
     median_size: int = Field(5, gt=0)
     erosion: int | None = Field(None, ge=0, description="Iterations per slice; default: slice width // 25.")
     component_max_size: int = Field(7, ge=0, description="D8. Components up to this many voxels are dropped.")
+    mask_without_erosion: bool = Field(
+        True, description="D41. Without erosion the brain mask still applies; `false`: no mask at all."
+    )
 
 
 class ThresholdSettings(Section):
@@ -299,11 +364,16 @@ class TableSettings(Section):
     test_unit: Literal["volumes", "folds"] = Field(
         "volumes", description="D21. `folds`: unpaired test of the fold means, as the paper may have done."
     )
+    dice_without_lesion: Literal["left_out", "zero"] = Field(
+        "left_out", description="D44. Dice of a volume without a lesion voxel; `zero`: 0 where anything is called."
+    )
     ablation: bool = Field(True, description="Table 4: every arm that is no control with each step left out.")
 
 
 class ReportSettings(Section):
-    viewer_scans: int = Field(3, ge=0, description="Test scans per cohort and modality in the viewer (fold 0).")
+    viewer_scans: int = Field(
+        3, ge=0, le=5, description="Test scans per cohort and modality in the viewer (fold 0); scoring keeps 5."
+    )
     thumbnails: int = Field(24, ge=0, description="Scans per cohort and modality pictured in the report.")
 
 
@@ -318,7 +388,9 @@ class ExecutionSettings(Section):
     slices_per_pass: int | None = Field(
         None, gt=0, description="Slices that enter a network at once at inference; null: a whole volume."
     )
-    keep_reconstructions: bool = True
+    keep_reconstructions: bool = Field(
+        True, description="`false`: removed once the whole run was asked for and is complete (docs/cluster.md)."
+    )
 
 
 class Config(Section):
@@ -338,6 +410,7 @@ class Config(Section):
     sources: SourceSettings = SourceSettings()
     splits: SplitSettings = SplitSettings()
     preprocess: PreprocessSettings = PreprocessSettings()
+    plausible: PlausibleSettings = PlausibleSettings()
     pack: PackSettings = PackSettings()
     diffusion: ConditionedDiffusionSettings = ConditionedDiffusionSettings()
     train: TrainSettings = TrainSettings()

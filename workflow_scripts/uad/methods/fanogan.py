@@ -33,7 +33,7 @@ class FAnoGAN(Method):
     Params = FAnoGANParams
     parts = ("critic", "generator", "encoder")
     gpu_hours = 2.0
-    RECIPE_VERSION = 2
+    RECIPE_VERSION = 3
 
     def network(self, shape: tuple[int, int]) -> nn.Module:
         from uad.networks.adversarial import AdversarialAutoencoder

@@ -218,9 +218,7 @@ def _read(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
         raise InputError(f"{path}: has shape {values.shape} as [Z, Y, X], the packed scan {shape}{hint}")
     wrong = np.count_nonzero(~np.isfinite(values))
     if wrong:
-        raise InputError(
-            f"{path}: {wrong} voxels are NaN or infinite; an anomaly map holds finite numbers of at least 0"
-        )
+        raise InputError(f"{path}: {wrong} voxels are NaN or infinite; an anomaly map holds finite numbers")
     lowest, highest = values.min(), values.max()
     if lowest < 0:
         raise InputError(f"{path}: has values down to {lowest:.3g}; an anomaly map holds numbers of at least 0")
@@ -261,7 +259,7 @@ def _to_store_axes(values: np.ndarray, image: Any) -> tuple[np.ndarray, str]:
 
     codes = nib.aff2axcodes(image.affine)
     named = image.header["sform_code"] > 0 or image.header["qform_code"] > 0
-    if not named or np.array_equal(image.affine, np.eye(4)):
+    if not named or None in codes or np.array_equal(image.affine, np.eye(4)):
         return values, "maps whose affine is the identity, or none, are taken as [X, Y, Z] on the packed grid"
     if codes == STORE_AXES:
         return values, ""

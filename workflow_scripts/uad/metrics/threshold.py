@@ -17,9 +17,9 @@ GREEDY_ROUNDS = 10
 def greedy_threshold(curve: RankedCurve) -> float:
     """The authors' bisection for the best Dice (paper_spec 12).
 
-    Starts with the interval [0, highest value]; ten times compares Dice at 25 % and 75 % of the interval
-    and goes on with the half of the better point, the lower one at a tie. Returns the best point seen, the
-    first at a tie. This is not the optimum: see `exact_threshold`.
+    Starts with the interval [0, highest value], or [0, 1] where all values are 0; ten times compares Dice at 25 %
+    and 75 % of the interval and goes on with the half of the better point, the lower one at a tie. Returns the best
+    point seen, the last at a tie. This is not the optimum: see `exact_threshold`.
 
     Args:
         curve: the concatenated voxels of the validation volumes, post-processed.
@@ -29,13 +29,13 @@ def greedy_threshold(curve: RankedCurve) -> float:
     """
     if not curve.lesion_voxels:
         return float("nan")
-    low, high = 0.0, curve.highest
-    best_dice, best_point = -1.0, 0.0
+    low, high = 0.0, curve.highest or 1.0
+    best_dice, best_point = 0.0, 0.0
     for _ in range(GREEDY_ROUNDS):
         points = [float(np.float32(low + share * (high - low))) for share in (0.25, 0.75)]
         scores = [curve.dice_at(point) for point in points]
         better = int(scores[1] > scores[0])
-        if scores[better] > best_dice:
+        if scores[better] >= best_dice:
             best_dice, best_point = scores[better], points[better]
         middle = (low + high) / 2
         low, high = (middle, high) if better else (low, middle)

@@ -103,7 +103,7 @@ class Features(nn.Module):
         self.canvas = canvas
         channels, sizes = canvas.channels[::-1], canvas.sizes[::-1]
         blocks = (DownBlock(n_in, n_out, size) for (n_in, n_out), size in zip(pairwise(channels), sizes, strict=False))
-        self.layers = nn.Sequential(conv(1, channels[0]), *blocks, nn.ReLU(), nn.Flatten())
+        self.layers = nn.Sequential(conv(1, channels[0]), *blocks, nn.Flatten())
         self.count = channels[-1] * canvas.seed[0] * canvas.seed[1]
 
     def forward(self, images: Tensor) -> Tensor:

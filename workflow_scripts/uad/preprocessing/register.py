@@ -18,15 +18,16 @@ from uad.preprocessing.atlas import Atlas, load_atlas
 from uad.preprocessing.bias_field import correct_bias_field
 from uad.preprocessing.crop import bounding_box, crop
 from uad.preprocessing.itk import ants, move, move_label, to_ants
+from uad.preprocessing.plausible import DEFAULT_LIMITS, share_lost
 from uad.preprocessing.quality import mutual_information
 from uad.preprocessing.scan import Scan, scans_of
 from uad.preprocessing.shard import Progress, Row, input_hashes, run_shard, settings_hash
 from uad.volumes import Volume, read_image, read_label, write_volume
 
 if TYPE_CHECKING:
-    from uad.config.model import PreprocessSettings
+    from uad.config.model import PlausibleSettings, PreprocessSettings
 
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 
 # ANTs' own pyramid, of which a shorter list of iterations takes the finest levels.
 _SHRINK_FACTORS = (6, 4, 2, 1)
@@ -45,6 +46,7 @@ def register_shard(
     name: str,
     seed: int,
     workers: int = 1,
+    limits: PlausibleSettings = DEFAULT_LIMITS,
     progress: Progress = print,
 ) -> pd.DataFrame:
     """Register, crop and bias-correct the skull-stripped scans of a shard.
@@ -61,6 +63,7 @@ def register_shard(
             with every cell as text (`tabular.read_table`).
         atlas: skull-stripped T1 template (NIfTI).
         workers: processes; each uses one thread, so results do not depend on their number.
+        limits: what a scan has to keep to (docs/preprocessing.md).
 
     Raises:
         InputError: more scans failed than `settings.max_failures`, or the atlas is unusable.
@@ -77,9 +80,10 @@ def register_shard(
         row = done.loc[(scan.subject, scan.modality)]
         if row["status"] == "ok":
             scans.append(replace(scan, image=row["image"], mask=row["mask"], label=row["label"]))
+    flags = {f"{r.subject}_{r.modality}": r.flag for r in stripped.itertuples()}
     return run_shard(
-        name, scans, step, table, max_failures=settings.max_failures, workers=workers, progress=progress,
-        failed_before=failed.to_dict("records"),
+        name, scans, step, table, max_failures=settings.max_failures, limits=limits, workers=workers, progress=progress,
+        failed_before=failed.to_dict("records"), flagged_before=flags,
     )  # fmt: skip
 
 
@@ -135,6 +139,8 @@ class Registration:
             "clipped_fraction": self.clipped[scan.name],
         }
         box = bounding_box(brain.data, self.settings.crop.last_plane)
+        if label is not None:
+            row |= _lesion_kept(label, crop(label, box), read_label(scan.label))
         image, brain = crop(image, box), crop(brain, box)
         if not scan.bias_corrected:
             weighted = self.settings.n4.mask_stripped or not scan.stripped
@@ -195,6 +201,16 @@ class Registration:
 
 def _write_identity(transform: Path) -> None:
     ants.write_transform(ants.new_ants_transform(transform_type="AffineTransform", dimension=3), str(transform))
+
+
+def _lesion_kept(label: Volume, cropped: Volume, before: Volume) -> Row:
+    """Lesion volume in ml and the share of it that the crop loses; 1 where registration leaves none of a lesion."""
+    lesion = label.data == 1
+    if lesion.any():
+        lost = share_lost(lesion, cropped.data == 1)
+        return {"lesion_ml": round(float(lesion.sum()) * label.voxel_ml, 4), "lesion_lost": round(lost, 4)}
+    lesion_ml = round(float((before.data == 1).sum()) * before.voxel_ml, 4)
+    return {"lesion_ml": lesion_ml, "lesion_lost": float(lesion_ml > 0)}
 
 
 def _dice_on_atlas(brain: Volume, atlas: Atlas) -> float:

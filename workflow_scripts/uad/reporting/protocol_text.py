@@ -23,7 +23,7 @@ def value_in_force(config: Mapping[str, Any], key: str) -> Any:
 def choices_text(protocol: str, config: Mapping[str, Any]) -> str:
     """Every choice with the value the run really has; those that the configuration changed come first."""
     changed, kept = [], []
-    for choice in CHOICES:
+    for choice in filter(lambda choice: _concerns(choice.key, config), CHOICES):
         found, asked = value_in_force(config, choice.key), getattr(choice, protocol)
         row = [choice.id, f"`{choice.key}`", _text(found), _text(asked), choice.about]
         (kept if _same(found, asked) else changed).append(row)
@@ -48,6 +48,12 @@ def choices_text(protocol: str, config: Mapping[str, Any]) -> str:
     parts.append("Where there is nothing to choose:")
     parts.append(markdown_table(["id", "what we do"], [[number, text] for number, text in FIXED.items()], text=(0, 1)))
     return "\n\n".join(parts)
+
+
+def _concerns(key: str, config: Mapping[str, Any]) -> bool:
+    """Whether the run has what a key is about: a row under `cohorts.<adapter>` is about that data set."""
+    block, name, *_ = key.split(".")
+    return block != "cohorts" or config["cohorts"].get(name, {}).get("adapter") == name
 
 
 def _same(found: Any, asked: Any) -> bool:

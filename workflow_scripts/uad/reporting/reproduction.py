@@ -153,8 +153,8 @@ def _left_out(tables: Mapping[int, pd.DataFrame], arms: Sequence[Mapping[str, An
     for (arm, folds), part in missing.groupby(["arm", "missing_folds"], sort=False):
         lines.append(f"- {labels[arm]}: no scores of fold {folds.replace(';', ', ')} in {len(part)} cells.")
     undefined = cells[cells["metric"].isin(["dice", "auprc"]) & (cells["n_undefined"] > 0) & (cells["n_folds"] > 0)]
-    for place, count in undefined.groupby(["cohort", "modality"], sort=False)["n_undefined"].max().items():
-        lines.append(
-            f"- {cohort_title(*place)}: {count} test volumes without a lesion voxel have no Dice and no AUPRC."
-        )
+    for place, part in undefined.groupby(["cohort", "modality"], sort=False):
+        scores = " and ".join(f"no {METRICS[metric].title}" for metric in sorted(part["metric"].unique(), reverse=True))
+        count = part["n_undefined"].max()
+        lines.append(f"- {cohort_title(*place)}: {count} test volumes without a lesion voxel have {scores}.")
     return "\n".join(lines) or "None: every fold of every arm that was run, every test volume."

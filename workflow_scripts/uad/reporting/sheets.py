@@ -150,7 +150,8 @@ def _undefined(table: pd.DataFrame) -> list[str]:
         return []
     worst = scored.groupby(["cohort", "modality"], sort=False)["n_undefined"].max()
     counts = [f"{cohort_title(*place)} {count}" for place, count in worst.items()]
-    return [f"Volumes without a score, left out (no lesion voxel): {', '.join(counts)}."]
+    scores = " or ".join(METRICS[metric].title for metric in sorted(scored["metric"].unique(), reverse=True))
+    return [f"Volumes without {scores}, left out (no lesion voxel): {', '.join(counts)}."]
 
 
 def splits_sheet(table: pd.DataFrame, run: str, protocol: str, phantom: bool) -> Sheet:

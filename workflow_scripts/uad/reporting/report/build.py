@@ -26,7 +26,7 @@ from uad.reporting.scores import read_scores
 from uad.reporting.tables import read_csv
 from uad.store import Store
 
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 
 HEADLINE = "table3"
 _CSS_DPI = 150  # figures are shown at this many pixels per printed inch
@@ -61,7 +61,7 @@ class Inputs:
 
     results: Path
     scores: Sequence[Path]
-    arrays: Sequence[Path]
+    viewer: Sequence[Path]
     shards: Sequence[Path]
     tables: Sequence[Path]
     figures: Sequence[Path]
@@ -113,8 +113,8 @@ def _write(settings: Mapping[str, Any], inputs: Inputs, draft: Path, progress: C
     scores = read_scores(inputs.scores, settings["arms"], settings["folds"])
     stores = {place: Store.open(inputs.results / "store" / "_".join(place)) for place in places}
     progress("scans of the viewer")
-    arrays = {tuple(path.parts[-4:-2]): path for path in inputs.arrays}
-    exporter = scans.ScanExporter(settings, scores, arrays, stores, draft / "volumes")
+    kept = {tuple(path.parts[-3:-1]): path for path in inputs.viewer}
+    exporter = scans.ScanExporter(settings, scores, kept, stores, draft / "volumes")
     catalogue = [entry for place in places for entry in exporter.export(place, settings["viewer_scans"])]
     progress("quality of the preprocessing")
     content = {
@@ -122,12 +122,13 @@ def _write(settings: Mapping[str, Any], inputs: Inputs, draft: Path, progress: C
         "protocol": settings["protocol"],
         "phantom": settings["phantom"],
         "folds": settings["folds"],
-        "checks": [*inputs.check.read_text().splitlines(), *exporter.doubts()],
+        "checks": inputs.check.read_text().splitlines(),
+        "doubts": origins.doubts(origins.read_origins(inputs.results), settings["arms"]),
         **_tables(inputs.tables, settings["arms"], draft / "tables"),
         "reproduction": reproduced.reproduction_section(inputs.reproduction),
         **_figures(inputs.figures, draft / "figures"),
         **_breakdowns(settings, scores, healthy, pathological),
-        **_quality(settings, inputs.shards, places, stores, draft / "thumbnails"),
+        **_quality(settings, inputs, places, stores, draft / "thumbnails"),
         **_costs(inputs.results / "benchmarks"),
         **_origins(settings["config"], inputs.results, draft),
         "scans": catalogue,
@@ -221,12 +222,12 @@ def _breakdowns(
 
 def _quality(
     settings: Mapping[str, Any],
-    shards: Sequence[Path],
+    inputs: Inputs,
     places: Sequence[Place],
     stores: Mapping[Place, Store],
     folder: Path,
 ) -> dict[str, Any]:
-    rows = quality.read_shards(shards)
+    rows = quality.read_shards(inputs.shards)
     galleries = [
         {
             "title": cohort_title(*place),
@@ -238,6 +239,7 @@ def _quality(
     return {
         "quality": quality.summary_table(rows, places),
         "failures": quality.failure_table(rows),
+        "flags": quality.flag_table(rows, places, inputs.results),
         "galleries": galleries,
     }
 

@@ -1,5 +1,7 @@
 """Volumes for the viewer: a bounded number of test scans, as every arm sees them.
 
+Scoring has kept what is shown (`uad.score_arm`), so that a report needs no reconstructions.
+
 A page opened from disk may not fetch files.  The volumes are therefore scripts with NIfTI files in base64, one per
 scan (input, truth) and one per scan and reading (reconstruction, residual, prediction), loaded when they are chosen.
 """
@@ -19,23 +21,13 @@ import numpy as np
 import pandas as pd
 
 from uad.pictures import lesion_slice
-from uad.postprocessing import PostProcessing, clean_map, remove_small_components
-from uad.reconstruction import Reconstructions
 from uad.reporting.cells import cell_rows, readings_of, select_rows
 from uad.reporting.paper_numbers import cohort_title
+from uad.score_arm import VIEWER_FOLD, spread_over
 from uad.store import Store
-
-FOLD = 0  # every arm has this fold
 
 Arm = Mapping[str, Any]
 Place = tuple[str, str]  # cohort, modality
-
-
-def choose_subjects(rows: pd.DataFrame, count: int) -> list[str]:
-    """At most `count` subjects of a place's test rows, spread evenly over the lesion volumes, smallest first."""
-    volumes = rows.groupby("subject")["lesion_ml"].first().sort_values(kind="stable")
-    places = np.linspace(0, len(volumes) - 1, min(count, len(volumes))).round().astype(int)
-    return volumes.index[places].tolist()
 
 
 class ScanExporter:
@@ -44,7 +36,7 @@ class ScanExporter:
     Args:
         settings: content of the report's settings file.
         scores: rows of all metrics files.
-        arrays: (arm, modality) -> table of the cached arrays of fold 0.
+        kept: (arm, modality) -> the file of the scans that scoring kept, fold 0.
         stores: (cohort, modality) -> opened store.
         folder: where the scripts go.
     """
@@ -53,32 +45,25 @@ class ScanExporter:
         self,
         settings: Mapping[str, Any],
         scores: pd.DataFrame,
-        arrays: Mapping[tuple[str, str], Path],
+        kept: Mapping[tuple[str, str], Path],
         stores: Mapping[Place, Store],
         folder: Path,
     ) -> None:
         self.settings, self.stores, self.folder = settings, stores, folder
-        self.rows = select_rows(scores, range(settings["folds"])).query("fold == @FOLD")
+        rows = select_rows(scores, range(settings["folds"]))
+        self.rows = rows[rows["fold"] == VIEWER_FOLD]
         methods = [arm for arm in settings["arms"] if not arm["control"]]
         self.arms = methods or settings["arms"]
-        self.caches = {key: Reconstructions(path) for key, path in arrays.items()}
-        post = settings["postprocess"]
-        self.post = PostProcessing(**{**post, "order": tuple(post["order"])})
-
-    def doubts(self) -> list[str]:
-        """What speaks against the output of an arm, one line per arm and cohort in doubt."""
-        labels = {arm["arm"]: arm["label"] for arm in self.settings["arms"]}
-        return [
-            f"caution: {labels[arm]} ({modality}), {doubt}"
-            for (arm, modality), cache in self.caches.items()
-            for doubt in cache.doubts()
-        ]
+        self.kept = {key: np.load(path) for key, path in kept.items()}
 
     def export(self, place: Place, count: int) -> list[dict[str, Any]]:
         """Write the scans of a place; returns their entries of the viewer's catalogue."""
         self.folder.mkdir(parents=True, exist_ok=True)
         rows = self.rows[(self.rows["cohort"] == place[0]) & (self.rows["modality"] == place[1])]
-        return [self._export_scan(place, subject) for subject in choose_subjects(rows, count)]
+        names = [name.split("/") for name in self.kept[self.arms[0]["arm"], place[1]]]
+        held = {subject for cohort, subject, *_ in names if cohort == place[0]}
+        volumes = rows[rows["subject"].isin(held)].groupby("subject")["lesion_ml"].first()
+        return [self._export_scan(place, subject) for subject in spread_over(volumes, count)]
 
     def _export_scan(self, place: Place, subject: str) -> dict[str, Any]:
         cohort, modality = place
@@ -108,14 +93,17 @@ class ScanExporter:
         if found.empty:
             return None
         row = found.iloc[0]
-        output, gives = self._output(place, scan.subject, arm["arm"], str(row["t_test"]))
-        is_map = gives == "map"
+        kept = self.kept[arm["arm"], place[1]]
+        arrays = {name: kept[key] for name in ("map", "reconstruction", "prediction")
+                  if (key := f"{place[0]}/{scan.subject}/{row['t_test']}/{name}") in kept}  # fmt: skip
+        is_map = "map" in arrays
+        output = arrays["map" if is_map else "reconstruction"].astype(np.float32)
         raw = output if is_map else np.abs(scan.image - output)
         volumes = {"residual": raw if is_map and not arm["postprocess"] else raw * scan.mask}
         if not is_map:
             volumes["reconstruction"] = output.clip(0, 1)
-        if not math.isnan(row["threshold"]):
-            volumes["prediction"] = predict(raw, scan.mask, row["threshold"], self.post if arm["postprocess"] else None)
+        if "prediction" in arrays:
+            volumes["prediction"] = arrays["prediction"]
         file = f"{name}_{arm['arm']}{'_ens' if ens else ''}"
         self._write(file, volumes)
         notes = ["" if not is_map else "this arm draws a map, no reconstruction"]
@@ -131,29 +119,9 @@ class ScanExporter:
             "note": " · ".join(filter(None, notes)),
         }
 
-    def _output(self, place: Place, subject: str, arm: str, t_test: str) -> tuple[np.ndarray, str]:
-        """What an arm made of a scan in one reading, float32 [Z, Y, X]: a reconstruction or a map."""
-        array, rows, gives, levels = self.caches[arm, place[1]].open(place[0])
-        values = array[:, rows[subject]]
-        if t_test == "ens":
-            chosen = [levels.index(level) for level in self.settings["inference"]["ensemble"]]
-            return values[chosen].astype(np.float32).mean(axis=0), gives
-        return values[levels.index(int(t_test)) if t_test else 0].astype(np.float32), gives
-
     def _write(self, name: str, volumes: Mapping[str, np.ndarray]) -> None:
         encoded = {key: nifti_base64(values, self.settings["spacing_mm"]) for key, values in volumes.items()}
         (self.folder / f"{name}.js").write_text(f"uadbench.put({json.dumps(name)},{json.dumps(encoded)});\n")
-
-
-def predict(raw: np.ndarray, mask: np.ndarray, threshold: float, post: PostProcessing | None) -> np.ndarray:
-    """The scored prediction (paper_spec 12): clean, threshold, drop small components; uint8 [Z, Y, X].
-
-    Without `post` the map enters as it is, and no component is dropped (controls).
-    """
-    if post is None:
-        return (raw > np.float32(threshold)).astype(np.uint8)
-    called = clean_map(raw, mask, post) > np.float32(threshold)
-    return remove_small_components(called, post.component_max_size, post.connectivity).astype(np.uint8)
 
 
 def nifti_base64(values: np.ndarray, spacing_mm: float) -> str:

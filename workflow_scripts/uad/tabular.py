@@ -7,8 +7,8 @@ Tables of other people come in other encodings; ours are UTF-8.
 from __future__ import annotations
 
 import codecs
-import csv
 import io
+import warnings
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,12 +44,13 @@ def read_table(
     import pandas as pd
 
     text = read_text(path)
+    separator = _SEPARATORS.get(Path(path).suffix, "\t")
     try:
-        table = pd.read_csv(
-            io.StringIO(text), sep=_SEPARATORS.get(Path(path).suffix, "\t"), dtype=str, keep_default_na=False,
-            index_col=False,
-        )  # fmt: skip
-    except ValueError as error:  # the parser's errors are ValueErrors
+        with warnings.catch_warnings():
+            # where every row is longer than the head line, pandas only warns and drops what is over
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, index_col=False)
+    except (ValueError, pd.errors.ParserWarning) as error:  # the parser's errors are ValueErrors
         raise InputError(f"{path}: cannot be read as a table ({str(error).strip().splitlines()[0]})") from error
     table = table.fillna("")  # rows that are shorter than the head line
     if missing:
@@ -97,7 +98,4 @@ def write_table(table: pd.DataFrame, path: str | Path, *, float_format: str | No
     """
     separator = _SEPARATORS.get(Path(path).suffix, "\t")
     with atomic_path(path) as temporary:
-        table.to_csv(
-            temporary, sep=separator, index=False, float_format=float_format, lineterminator="\n", encoding="utf-8",
-            quoting=csv.QUOTE_MINIMAL,
-        )  # fmt: skip
+        table.to_csv(temporary, sep=separator, index=False, float_format=float_format, lineterminator="\n")

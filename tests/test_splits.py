@@ -19,9 +19,9 @@ from uad.cohorts.splits import (
     overlaps,
     person_of,
     read_splits,
-    write_splits,
 )
 from uad.errors import InputError
+from uad.tabular import write_table
 
 CSVS = Path(__file__).parents[2] / "shared" / "data" / "splits"
 real_csvs = pytest.mark.skipif(not CSVS.is_dir(), reason="the authors' split CSVs are not on this machine")
@@ -212,7 +212,7 @@ def test_malformed_tables_are_refused_even_when_overlap_is_allowed(table, messag
 
 def test_round_trip_keeps_ids_as_strings(tmp_path):
     table = split_table(("001", "train", 0), ("NA", "test", 0))
-    write_splits(table, tmp_path / "splits.tsv")
+    write_table(table, tmp_path / "splits.tsv")
     pd.testing.assert_frame_equal(read_splits(tmp_path / "splits.tsv"), table, check_dtype=False)
 
 

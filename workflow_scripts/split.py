@@ -5,11 +5,12 @@ import sys
 from pathlib import Path
 
 from uad.cohorts import read_cohort
-from uad.cohorts.splits import authors_splits, check_splits, draw_splits, write_splits
+from uad.cohorts.splits import authors_splits, check_splits, draw_splits
 from uad.config.model import CohortSettings, SplitSettings
 from uad.errors import run_program
 from uad.provenance import Provenance
 from uad.recipe import read_settings
+from uad.tabular import write_table
 
 
 def main() -> None:
@@ -37,7 +38,7 @@ def main() -> None:
         print(f"[splits {settings['name']}] {note}", file=sys.stderr)
     counts = table.groupby(["fold", "split"]).size().unstack(fill_value=0)
     print(f"[splits {settings['name']}] " + counts.to_string().replace("\n", "\n    "), file=sys.stderr)
-    write_splits(table, arguments.table)
+    write_table(table, arguments.table)
     provenance.write(arguments.table.with_suffix(".json"), notes=notes)
 
 

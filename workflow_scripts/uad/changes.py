@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from uad.estimate import job_blocks
 from uad.recipe import differences, read_settings
 
 _CHANGE = re.compile(r"Params have changed since last execution: .*? before: (.*?) now: (.*?)\s*(?:;|$)", re.MULTILINE)
@@ -19,8 +20,8 @@ def changed_keys(dry_run: str) -> dict[tuple[str, str, str], list[str]]:
     settings file, the rule's name stands for the key.  Settings files that are gone are passed over.
     """
     found = defaultdict(list)
-    for block in re.split(r"^(?:local)?rule (?=\w+:$)", dry_run, flags=re.MULTILINE)[1:]:
-        rule, change = block.split(":", 1)[0], _CHANGE.search(block)
+    for rule, block in job_blocks(dry_run):
+        change = _CHANGE.search(block)
         for key in _differences(rule, *change.groups()) if change else ():
             found[key].append(rule)
     return found

@@ -48,11 +48,16 @@ class Work:
     basis: str
 
 
+def job_blocks(dry_run: str) -> list[tuple[str, str]]:
+    """(rule, what Snakemake says about the job) of every job that `snakemake -n` names."""
+    blocks = re.split(r"^(?:local)?rule (?=\w+:$)", dry_run, flags=re.MULTILINE)[1:]
+    return [(block.split(":", 1)[0], block) for block in blocks]
+
+
 def jobs_of(dry_run: str) -> list[Job]:
     """The jobs that `snakemake -n` names; the target rule `all` does nothing and is left out."""
     jobs = []
-    for block in re.split(r"^(?:local)?rule (?=\w+:$)", dry_run, flags=re.MULTILINE)[1:]:
-        rule = block.split(":", 1)[0]
+    for rule, block in job_blocks(dry_run):
         values = dict(re.findall(r"^    (wildcards|threads|resources): (.+)$", block, re.MULTILINE))
         wildcards, resources = (_pairs(values.get(key, "")) for key in ("wildcards", "resources"))
         who = wildcards.get("cohort") or wildcards.get("arm", "")

@@ -119,8 +119,7 @@ class ArmScorer:
         rows: list[dict[str, Any]] = []
         examples: dict[str, np.ndarray] = {}
         example = self._example_subject(cohort)
-        lesions = self._store(cohort).index.set_index("subject")["lesion_ml"].loc[self._subjects(cohort, "test")]
-        kept = spread_over(lesions, VIEWER_SCANS) if self.fold == VIEWER_FOLD else []
+        kept = spread_over(self._test_lesions(cohort), VIEWER_SCANS) if self.fold == VIEWER_FOLD else []
         for reading in self.readings:
             scores = score_cohort(
                 partial(self._volumes, cohort, reading),
@@ -196,9 +195,12 @@ class ArmScorer:
         """
         if not self._subjects(cohort, "test"):
             raise InputError(f"{cohort}: no test volume in fold {self.fold}; give cohorts.{cohort}.splits.test more")
-        lesions = self._store(cohort).index.set_index("subject")["lesion_ml"]
-        ordered = lesions.loc[self._subjects(cohort, "test")].sort_values(kind="stable")
+        ordered = self._test_lesions(cohort).sort_values(kind="stable")
         return ordered.index[len(ordered) // 2]
+
+    def _test_lesions(self, cohort: str) -> pd.Series:
+        """Lesion volume in ml by test subject."""
+        return self._store(cohort).index.set_index("subject")["lesion_ml"].loc[self._subjects(cohort, "test")]
 
     def _keep(self, key: str, output: np.ndarray, prediction: np.ndarray | None) -> None:
         """Keep a scan for the viewer: float16 reconstruction or float32 map, and what is called a lesion."""

@@ -56,7 +56,6 @@ class Atlas(Adapter):
 
     def add_details(self, table: pd.DataFrame, files: Mapping[str, Path]) -> None:
         """Scanner brand and field strength from the metadata sheet; the id column is found by its content."""
-
         sheet = next((path for name, path in files.items() if self.metadata.search(name)), None)
         if sheet is None:
             return

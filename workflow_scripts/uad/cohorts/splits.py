@@ -25,7 +25,7 @@ import pandas as pd
 
 from uad.cohorts.table import listed
 from uad.errors import InputError
-from uad.tabular import read_table, write_table
+from uad.tabular import read_table
 
 RECIPE_VERSION = 2
 
@@ -228,13 +228,8 @@ def check_splits(table: pd.DataFrame, allow_overlap: bool = False) -> None:
         raise InputError(f"splits: {leaks[0]}")
 
 
-def write_splits(table: pd.DataFrame, path: str | Path) -> None:
-    """Write a split table atomically as tab-separated text."""
-    write_table(table, path)
-
-
 def read_splits(path: str | Path) -> pd.DataFrame:
-    """A split table as `write_splits` wrote it: `subject` and `split` strings, `fold` integer."""
+    """A split table: `subject` and `split` strings, `fold` integer."""
     return read_table(path, integers=("fold",))
 
 

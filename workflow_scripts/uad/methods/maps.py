@@ -116,7 +116,6 @@ class _Table:
     """Maps of one cohort that a table lists."""
 
     def __init__(self, table: str, cohort: str) -> None:
-
         self._table, self._cohort = Path(table), cohort
         if not self._table.is_file():
             raise InputError(f"{table}: does not exist; the program that makes the maps writes it last")

@@ -204,7 +204,7 @@ def test_healthy_volumes_have_reconstruction_scores_only(cohort):
 
 
 def test_a_volume_without_a_lesion_counts_as_the_protocol_says(cohort):
-    """D44. Left out, or as the authors' formula has it: 2 |P and G| / (|P| + |G|), 0 / 0 where nothing is called."""
+    """D32. Left out, or as the authors' formula has it: 2 |P and G| / (|P| + |G|), 0 / 0 where nothing is called."""
     none = np.zeros(SHAPE, np.uint8)
     called, quiet = (replace(cohort["test"][n], label=none) for n in (0, 1))
     quiet = replace(quiet, reconstruction=quiet.image)
@@ -288,7 +288,7 @@ def test_an_ablation_leaves_out_one_step_and_keeps_the_others():
 
 @pytest.mark.parametrize("masked", [True, False])
 def test_without_erosion_the_mask_applies_or_not(cohort, masked):
-    """D41: the authors' code multiplies by the eroded mask, or by none."""
+    """D29: the authors' code multiplies by the eroded mask, or by none."""
     post = ablations_of(PostProcessing(mask_without_erosion=masked))["no_erosion"]
 
     def paint_outside(volume):

@@ -292,7 +292,7 @@ def test_two_steps_lower_the_loss():
     ],
 )
 def test_the_optimiser_is_the_one_asked_for(choice, kind, expected):
-    """D40. What the arm asks for reaches the pre-training, and the first step is that of the formula."""
+    """D28. What the arm asks for reaches the pre-training, and the first step is that of the formula."""
     arm = load_method("cddpm")
     chosen = {} if choice is None else {"spark_optimizer": choice}
     method = arm(arm.Params(encoder=TINY, spark={}, **chosen)).pretraining()

@@ -24,7 +24,7 @@ class PostProcessing:
         component_max_size: components of at most this many voxels are dropped after the threshold (D8); 0
             keeps all.
         mask_without_erosion: whether the brain mask still applies where `order` has no "erode"; the authors' code
-            then uses no mask at all (D41).
+            then uses no mask at all (D29).
         connectivity: 6, 18 or 26 neighbours join a component.
 
     Raises:

@@ -92,7 +92,7 @@ class ScoreSettings:
         search: "exact", or "greedy" as the authors' code (paper_spec 12).
         ablations: name -> post-processing of which only Dice is asked (`ablations_of`).
         without_lesion: Dice of a volume without a lesion voxel: "left_out" (NaN), or "zero" where anything is called,
-            as in the authors' code (D44).
+            as in the authors' code (D32).
     """
 
     voxel_ml: float

@@ -58,7 +58,7 @@ class CohortSettings(Section):
     subjects: int = Field(gt=0, description="Expected number of subjects; sets the number of shards.")
     splits: SplitSizes
     exclude_label: int | None = Field(
-        None, description="D46. Label value left out of the evaluation (WMH: 2, other pathology); null: none."
+        None, description="D34. Label value left out of the evaluation (WMH: 2, other pathology); null: none."
     )
     healthy: bool | None = Field(None, description="adapter `folder` only: no subject has a lesion.")
     stripped: bool | None = Field(None, description="adapter `folder` only: the scans are brain-extracted.")
@@ -222,7 +222,7 @@ class ConditionedDiffusionSettings(DiffusionSettings):
     condition: ConditionSettings = ConditionSettings()
     spark: SparkSettings | None = Field(None, description="Pre-train the encoder with SparK; null: random weights.")
     spark_optimizer: Literal["adam", "adamw"] = Field(
-        "adamw", description="D40. Of SparK; `adamw`: betas 0.9 and 0.95, weight decay 0.05."
+        "adamw", description="D28. Of SparK; `adamw`: betas 0.9 and 0.95, weight decay 0.05."
     )
 
 
@@ -243,7 +243,7 @@ class TrainSettings(Section):
     validation: Literal["fixed", "random"] = Field(
         "fixed", description="D14. `random`: random slice, augmentation, t and noise at every validation."
     )
-    validate_every: int = Field(100, gt=0, description="D42. Steps between validations.")
+    validate_every: int = Field(100, gt=0, description="D30. Steps between validations.")
     validation_slices: int = Field(8, gt=0, description="Evenly spaced slices per volume when validation is fixed.")
 
 
@@ -282,7 +282,7 @@ class PostprocessSettings(Section):
     erosion: int | None = Field(None, ge=0, description="Iterations per slice; default: slice width // 25.")
     component_max_size: int = Field(7, ge=0, description="D8. Components up to this many voxels are dropped.")
     mask_without_erosion: bool = Field(
-        True, description="D41. Without erosion the brain mask still applies; `false`: no mask at all."
+        True, description="D29. Without erosion the brain mask still applies; `false`: no mask at all."
     )
 
 
@@ -306,7 +306,7 @@ class TableSettings(Section):
         "volumes", description="D21. `folds`: unpaired test of the fold means, as the paper may have done."
     )
     dice_without_lesion: Literal["left_out", "zero"] = Field(
-        "left_out", description="D44. Dice of a volume without a lesion voxel; `zero`: 0 where anything is called."
+        "left_out", description="D32. Dice of a volume without a lesion voxel; `zero`: 0 where anything is called."
     )
     ablation: bool = Field(True, description="Table 4: every arm that is no control with each step left out.")
 

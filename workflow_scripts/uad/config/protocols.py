@@ -71,11 +71,11 @@ CHOICES = (
         "exact",
         "threshold search, before the component filter",
     ),
-    Choice("D40", "diffusion.spark_optimizer", "adam", "adamw", "adamw", "SparK's optimiser: Adam in the text"),
-    Choice("D41", "postprocess.mask_without_erosion", True, False, True, "Table 4, row without erosion"),
-    Choice("D42", "train.validate_every", 100, 12, 100, "the code validates after each epoch of 12 steps"),
-    Choice("D44", "tables.dice_without_lesion", "left_out", "zero", "left_out", "test volumes without a lesion"),
-    Choice("D46", "cohorts.wmh.exclude_label", 2, None, 2, "the code counts every label above 0 as lesion"),
+    Choice("D28", "diffusion.spark_optimizer", "adam", "adamw", "adamw", "SparK's optimiser: Adam in the text"),
+    Choice("D29", "postprocess.mask_without_erosion", True, False, True, "Table 4, row without erosion"),
+    Choice("D30", "train.validate_every", 100, 12, 100, "the code validates after each epoch of 12 steps"),
+    Choice("D32", "tables.dice_without_lesion", "left_out", "zero", "left_out", "test volumes without a lesion"),
+    Choice("D34", "cohorts.wmh.exclude_label", 2, None, 2, "the code counts every label above 0 as lesion"),
 )
 
 FIXED = {
@@ -88,8 +88,8 @@ FIXED = {
     "D24": "SparK masks 6 of 9 cells (code).",
     "D25": "thresholds come from the unhealthy validation set; healthy false-positive thresholds are extra columns.",
     "D27": "a current PyTorch; parameter counts and schedule values are tested against the paper's.",
-    "D43": "maps and reconstructions are read in float32; the code also tests cDDPM in float16 (AMP).",
-    "D45": "subjects listed twice in the authors' CSVs are used once.",
+    "D31": "maps and reconstructions are read in float32; the code also tests cDDPM in float16 (AMP).",
+    "D33": "subjects listed twice in the authors' CSVs are used once.",
 }
 
 

@@ -3,7 +3,7 @@ PYTHON ?= python3
 CORES ?= 2
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test test-acquire test-slurm test-kills bench lint format schema clean
+.PHONY: demo test check test-acquire test-slurm test-kills bench lint format schema clean
 
 demo: .venv/installed
 	snakemake --cores $(CORES) --resources gpu=0 --configfile demo/config.yaml --quiet rules host
@@ -17,6 +17,10 @@ test: .venv/installed
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver; } >/dev/null 2>&1 \
 	    || echo "Chromium could not be installed: its tests will be skipped"; fi
 	pytest -q
+
+# for each change: lint and the tests that take no time, under two minutes
+check: lint
+	pytest -q -m "not slow and not timing and not whole_run"
 
 # five cohorts in small from a local server to their stores: about three minutes
 test-acquire: .venv/installed

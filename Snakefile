@@ -22,6 +22,7 @@ if not CONFIG.data_of:
     include: "rules/preprocess.smk"
 
 
+include: "rules/leaks.smk"
 include: "rules/train.smk"
 include: "rules/reconstruct.smk"
 include: "rules/score.smk"
@@ -59,7 +60,10 @@ rule packed:
 
 
 onstart:
+    refuse_unready_slurm()
     hold_run()
+    write_planned_files()
+    stop_at_sigterm()
     print(start_banner(), end="", file=sys.stderr)
 
 

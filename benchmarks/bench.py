@@ -22,7 +22,7 @@ import torch
 from matplotlib.figure import Figure
 from rows import ROWS, Row
 
-from uad.files import atomic_path
+from uad.common.files import atomic_path
 
 ROUNDS = 5
 _PACKAGES = (

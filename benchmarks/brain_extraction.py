@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from uad.cohorts.phantom import atlas
+from uad.common.volumes import Volume, read_image, read_label, reorient, write_volume
+from uad.phantoms import atlas
 from uad.preprocessing.hd_bet import HdBet
-from uad.volumes import Volume, read_image, read_label, reorient, write_volume
 
 SCANS, THEIR_SCANS, VOXEL_MM = 20, 3, 3.0
 PARAMETERS = Path(__file__).parents[1] / "demo" / "hd_bet"  # the phantoms' network, in HD-BET's format

@@ -23,10 +23,10 @@ from own_process import OwnProcess
 from rows import scan
 
 from uad.config.model import PackSettings
+from uad.inference.run import read_scan, ready_to_read
 from uad.methods import Scan, load_method
-from uad.packing import pack
-from uad.reconstruction import read_scan, ready_to_read
-from uad.scoring import RowKeys, ScoreSettings, VolumeToScore, score_cohort
+from uad.preprocessing.pack import pack
+from uad.scoring.protocol import RowKeys, ScoreSettings, VolumeToScore, score_cohort
 
 ROUNDS = 5
 RAI = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK "RAI" at 1 mm

@@ -41,7 +41,7 @@ def _training(method: Any, network: torch.nn.Module, optimizer: torch.optim.Opti
 
 
 def our_training() -> Callable[[], float]:
-    from uad.memory import keep_freed_memory
+    from uad.common.memory import keep_freed_memory
 
     keep_freed_memory()
     method, network = _method_and_network()
@@ -67,7 +67,7 @@ def _lively(network: torch.nn.Module) -> torch.nn.Module:
 
 
 def our_inference() -> Callable[[], Any]:
-    from uad.reconstruction import ready_to_read
+    from uad.inference.run import ready_to_read
 
     method, network = _method_and_network()
     network = ready_to_read(_lively(network))

@@ -24,13 +24,13 @@ from scipy import ndimage
 from skimage.measure import label, regionprops
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from uad.augmentation import draw_augmented
 from uad.diffusion.simplex import octave_noise
 from uad.metrics.pooled import pooled_exact_threshold
 from uad.metrics.segmentation import dice, pooled_curve, ranked_curve
 from uad.metrics.threshold import exact_threshold
-from uad.postprocessing import PostProcessing, clean_map, median_filter, remove_small_components
-from uad.statistics import permutation_test
+from uad.reporting.statistics import permutation_test
+from uad.scoring.postprocessing import PostProcessing, clean_map, median_filter, remove_small_components
+from uad.training.augmentation import draw_augmented
 
 SHAPE = (50, 96, 96)
 POST = PostProcessing()
@@ -75,7 +75,7 @@ def scan(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def greedy(values: np.ndarray, truth: np.ndarray) -> float:
-    """The bisection of paper_spec 12, on voxels."""
+    """The bisection of docs/paper.md#threshold, on voxels."""
     low, high, best = 0.0, float(values.max()), (-1.0, 0.0)
     for _ in range(10):
         points = [low + share * (high - low) for share in (0.25, 0.75)]

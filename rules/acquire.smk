@@ -23,12 +23,12 @@ rule phantom:
         seed=CONFIG.phantom.seed,
         voxel_mm=CONFIG.phantom.voxel_mm,
         folder=lambda wc: raw_folder(wc.cohort),
-        version=module_version("cohorts/phantom/__init__.py"),
+        version=versions_of("phantoms"),
     shell:
-        "(python workflow_scripts/make_phantoms.py --cohort {params.adapter} --folder {params.folder}"
-        " --subjects {params.subjects} --seed {params.seed} --voxel-mm {params.voxel_mm} &&"
-        " python workflow_scripts/acquire.py --cohort {wildcards.cohort} --adapter {params.adapter}"
-        " --folder {params.folder} --table {output.table}) 2>&1 | tee {log}"
+        "(python workflow_scripts/make_phantoms.py --cohort {params.adapter:q} --folder {params.folder:q}"
+        " --subjects {params.subjects:q} --seed {params.seed:q} --voxel-mm {params.voxel_mm:q} &&"
+        " python workflow_scripts/acquire.py --cohort {wildcards.cohort} --adapter {params.adapter:q}"
+        " --folder {params.folder:q} --table {output.table:q}) 2>&1 | tee {log}"
 
 
 rule acquire:
@@ -42,6 +42,7 @@ rule acquire:
         cohort="|".join(ARCHIVES) or "none",
     # what needs the user is known at once, and downloads do not wait for preprocessing
     priority: 30
+    retries: 0  # downloads ask again themselves, as long as that can help
     localrule: True
     conda:
         "../envs/preprocess.yaml"
@@ -50,10 +51,11 @@ rule acquire:
         folder=lambda wc: raw_folder(wc.cohort),
         modalities=lambda wc: COHORTS[wc.cohort].modalities,
         sources=SOURCES_FILE,
+        raw=raw_token,
     shell:
-        "python workflow_scripts/acquire.py --cohort {wildcards.cohort} --adapter {params.adapter}"
-        " --folder {params.folder} --modalities {params.modalities} --sources {params.sources}"
-        " --table {output.table} 2>&1 | tee {log}"
+        "python workflow_scripts/acquire.py --cohort {wildcards.cohort} --adapter {params.adapter:q}"
+        " --folder {params.folder:q} --modalities {params.modalities:q} --sources {params.sources:q}"
+        " --table {output.table:q} 2>&1 | tee {log}"
 
 
 rule ingest:
@@ -78,9 +80,11 @@ rule ingest:
         ),
         folder=lambda wc: raw_folder(wc.cohort),
         unpacked=lambda wc: unpacked_folder(wc.cohort),
+        token=lambda wc: ["--token", raw_token(wc)] if wc.cohort in ARCHIVES else [],
     shell:
-        "python workflow_scripts/ingest.py --settings {params.settings} --raw {params.folder}"
-        " --unpacked {params.unpacked} --table {output.table} --report {output.report} 2>&1 | tee {log}"
+        "python workflow_scripts/ingest.py --settings {params.settings:q} --raw {params.folder:q}"
+        " --unpacked {params.unpacked:q} --table {output.table:q} --report {output.report:q}"
+        " {params.token:q} 2>&1 | tee {log}"
 
 
 rule splits:
@@ -106,5 +110,5 @@ rule splits:
             "splits", wc.cohort, **split_settings(CONFIG, wc.cohort)
         ),
     shell:
-        "python workflow_scripts/split.py --settings {params.settings} --cohort {input.cohort}"
-        " --table {output.table} 2>&1 | tee {log}"
+        "python workflow_scripts/split.py --settings {params.settings:q} --cohort {input.cohort:q}"
+        " --table {output.table:q} 2>&1 | tee {log}"

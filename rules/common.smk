@@ -1,30 +1,36 @@
 # What the rules share: the checked configuration, paths, and each job's settings file.
 #
-# A settings file holds the slice of the resolved configuration that one job reads (uad/recipe.py).  Its name
+# A settings file holds the slice of the resolved configuration that one job reads (uad/common/recipe.py).  Its name
 # carries a hash of its content and is passed as a parameter, so Snakemake reruns exactly what a change concerns.
 import contextlib
 import logging
+import os
+import signal
 import sys
 from collections import Counter
+from functools import cache
 from itertools import product
 
+import psutil
 import yaml
 from snakemake.exceptions import WorkflowError
 
-from uad.acquisition.needs import (
+from uad.download.needs import (
     fetches_hd_bet,
-    hd_bet_folder,
     medicalnet_file,
     read_needs,
+    read_own,
 )
-from uad.acquisition.plan import missing_lines
-from uad.acquisition.sources import read_sources
+from uad.download.plan import missing_lines
+from uad.download.sources import read_sources
 from uad.cohorts import ADAPTERS
+from uad.cohorts.changes import token_of
 from uad.config import (
     arm_settings,
     build_method,
     in_order_of,
     pretraining_settings,
+    refuse_twice,
     resolve,
 )
 from uad.config.data_stages import (
@@ -34,14 +40,18 @@ from uad.config.data_stages import (
     skull_strip_settings,
     split_settings,
 )
-from uad.errors import InputError
-from uad.files import exclusive, holder_of
-from uad.preprocessing.templates import placed_sri24
-from uad.recipe import module_version, write_settings
-from uad.shared_data import STORE_FILES, check_data, link_data, refuse_links
-from uad.target_hint import TargetHint
+from uad.config.places import hd_bet_folder, placed_sri24
+from uad.common.errors import InputError
+from uad.common.files import exclusive, holder_of
+from uad.workflow.planned_files import PlannedFiles
+from uad.common.recipe import versions_of, write_settings
+from uad.workflow.shared_data import STORE_FILES, check_data, link_data, refuse_links
+from uad.workflow.slurm import missing_for_slurm
+from uad.workflow.target_hint import TargetHint
 
 try:
+    for configfile in workflow.configfiles:
+        refuse_twice(configfile)
     BASE = yaml.safe_load((Path(workflow.basedir) / "config.yaml").read_text())
     CONFIG = resolve(in_order_of(config, BASE))
     RESULTS = f"results/{CONFIG.run}"
@@ -69,9 +79,12 @@ wildcard_constraints:
     shard=r"\d+",
 
 
+PLANNED = PlannedFiles(os.environ.get("UADBENCH_SETTINGS_COPY"))
+
+
 def settings_file(stage, job, /, **content):
-    """Path of a job's settings file; the content is plain types (see uad/recipe.py)."""
-    return write_settings(f"{RESULTS}/settings", stage, job, content)
+    """Path of a job's settings file; the content is plain types (see uad/common/recipe.py)."""
+    return write_settings(f"{RESULTS}/settings", stage, job, content, PLANNED.put)
 
 
 def section(name):
@@ -100,6 +113,17 @@ def unpacked_folder(cohort):
     return f"{parent}/unpacked/{cohort}"
 
 
+@cache
+def token_of_cohort(cohort):
+    record = f"{RESULTS}/cohorts/{cohort}.raw.json"
+    return token_of(record, raw_folder(cohort), unpacked_folder(cohort), PLANNED.put)
+
+
+def raw_token(wildcards):
+    """Another one once a raw file has changed, come or gone since ingest (uad/cohorts/changes.py)."""
+    return token_of_cohort(wildcards.cohort)
+
+
 def atlas_file():
     """What registration waits for: SRI24 is fetched unless it is in place; other atlases are files already."""
     if CONFIG.preprocess.atlas.image != "sri24":
@@ -111,7 +135,7 @@ def atlas_file():
 
 def hd_bet_files(wildcards):
     """What brain extraction waits for, where its parameters are to be fetched."""
-    if not fetches_hd_bet(CONFIG, wildcards.cohort):
+    if not fetches_hd_bet(CONFIG, wildcards.cohort, raw_folder):
         return []
     return [
         f"{hd_bet_folder(CONFIG)}/{name}" for name in read_sources()["hd-bet"].members
@@ -402,9 +426,41 @@ def refuse_second_driver():
     )
 
 
+def write_planned_files():
+    """What the jobs of this call read; a job's own process finds it written."""
+    for job in workflow.dag.needrun_jobs():
+        job.params  # names the job's settings file
+    try:
+        PLANNED.write()
+    except InputError as error:
+        sys.exit(f"error: {error}")
+
+
 def whole_run():
     """Whether all was asked for: `--until`, `--omit-from` and `--batch` take `all` from the targets."""
     return any(job.rule.name == "all" for job in workflow.dag.targetjobs)
+
+
+def refuse_unready_slurm():
+    """Says at once what only the first submitted job would notice, after all downloads."""
+    jobs = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
+    if workflow.executor_plugin.name == "slurm" and jobs:
+        accounts = {job.resources.get("slurm_account") for job in jobs}
+        if missing := missing_for_slurm(accounts):
+            raise WorkflowError("; ".join(missing))
+
+
+def stop_at_sigterm():
+    """SIGTERM to the driver does what Ctrl-C does; Snakemake itself would wait for jobs that run, which may take hours."""
+    signal.signal(signal.SIGTERM, stop_with_jobs)
+
+
+def stop_with_jobs(*_):
+    """Trainings checkpoint at SIGTERM; SIGINT would be ignored where a script has started the driver with `&`."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    raise KeyboardInterrupt
 
 
 def drop_reconstructions():
@@ -445,8 +501,8 @@ def missing_data():
     """What is not there yet, for the start banner; empty when all is, or when another run has used it."""
     if CONFIG.data_of:
         return f"  data     of run '{CONFIG.data_of}', which are only read\n"
-    needs, settings, _ = read_needs(SOURCES_FILE)
-    lines = missing_lines(needs, settings)
+    needs, settings, content = read_needs(SOURCES_FILE)
+    lines = missing_lines(needs, settings, read_own(content))
     if not lines:
         return ""
     return f"  not here {'; '.join(lines)}\n           (snakemake -c1 plan says where from and what to do)\n"

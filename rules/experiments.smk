@@ -1,4 +1,4 @@
-# Contrast and conditioning experiments with a conditioned arm and its unconditioned counterpart (paper_spec 15).
+# Contrast and conditioning experiments: a conditioned arm and its unconditioned counterpart (docs/paper.md#experiments).
 
 
 rule experiments:
@@ -48,7 +48,7 @@ rule experiments:
         ),
         results=lambda wc: RESULTS,
     shell:
-        "python workflow_scripts/run_experiments.py --settings {params.settings} --results {params.results}"
+        "python workflow_scripts/run_experiments.py --settings {params.settings:q} --results {params.results:q}"
         " --fold {wildcards.fold} --threads {threads} --slices-per-pass {resources.slices_per_pass}"
-        " --conditioned {input.conditioned} --unconditioned {input.unconditioned} --output {output}"
+        " --conditioned {input.conditioned:q} --unconditioned {input.unconditioned:q} --output {output:q}"
         " 2>&1 | tee {log}"

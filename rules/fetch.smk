@@ -1,11 +1,16 @@
 # What all runs of a data folder share: weights, the atlas, the authors' split files; and the plan, which says what is there.
-# Downloads are local rules: they run where Snakemake runs, not on a compute node.
+# Downloads are local rules: they run where Snakemake runs, not on a compute node.  They wait and ask again themselves, as
+# long as that can help, so Snakemake does not repeat them (`retries: 0`).
+import shlex
 import sys
 
-from uad.acquisition.needs import write_sources
+from uad.download.needs import write_sources
 
 try:
-    SOURCES_FILE = write_sources(CONFIG, RESULTS, raw_folder)
+    if workflow.is_main_process:
+        SOURCES_FILE = write_sources(CONFIG, RESULTS, raw_folder, PLANNED.put)
+    else:  # a job, for which the main process has looked at the data
+        SOURCES_FILE = f"{RESULTS}/settings/sources.json"
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -19,12 +24,12 @@ rule plan:
     params:
         sources=SOURCES_FILE,
         settings=lambda wc: settings_file("plan", CONFIG.run, config=config),
-        snakemake=f"{sys.executable} -m snakemake",
+        snakemake=f"{shlex.quote(sys.executable)} -m snakemake",
         results=lambda wc: RESULTS,
     shell:
-        "(python workflow_scripts/plan.py --sources {params.sources} &&"
-        " python workflow_scripts/estimate.py --settings {params.settings} --results {params.results}"
-        " --snakemake '{params.snakemake}') 2>&1 | tee {log}"
+        "(python workflow_scripts/plan.py --sources {params.sources:q} &&"
+        " python workflow_scripts/estimate.py --settings {params.settings:q} --results {params.results:q}"
+        " --snakemake {params.snakemake:q}) 2>&1 | tee {log}"
 
 
 # What follows belongs to all runs of a data folder: the run's own settings are found beside its log, not through params,
@@ -40,11 +45,12 @@ rule hd_bet:
         f"{RESULTS}/logs/hd_bet.log",
     benchmark:
         f"{RESULTS}/benchmarks/hd_bet.tsv"
+    retries: 0
     localrule: True
     conda:
         "../envs/preprocess.yaml"
     shell:
-        "python workflow_scripts/fetch.py --item hd-bet --files {output}"
+        "python workflow_scripts/fetch.py --item hd-bet --files {output:q}"
         " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"
 
 
@@ -55,11 +61,12 @@ rule medicalnet:
         f"{RESULTS}/logs/medicalnet.log",
     benchmark:
         f"{RESULTS}/benchmarks/medicalnet.tsv"
+    retries: 0
     localrule: True
     conda:
         "../envs/preprocess.yaml"
     shell:
-        "python workflow_scripts/fetch.py --item medicalnet --files {output}"
+        "python workflow_scripts/fetch.py --item medicalnet --files {output:q}"
         " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"
 
 
@@ -73,11 +80,12 @@ rule authors_splits:
         f"{RESULTS}/logs/authors_splits.log",
     benchmark:
         f"{RESULTS}/benchmarks/authors_splits.tsv"
+    retries: 0
     localrule: True
     conda:
         "../envs/preprocess.yaml"
     shell:
-        "python workflow_scripts/fetch.py --item authors-splits --files {output}"
+        "python workflow_scripts/fetch.py --item authors-splits --files {output:q}"
         " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"
 
 
@@ -88,9 +96,10 @@ rule sri24:
         f"{RESULTS}/logs/sri24.log",
     benchmark:
         f"{RESULTS}/benchmarks/sri24.tsv"
+    retries: 0
     localrule: True
     conda:
         "../envs/preprocess.yaml"
     shell:
-        "python workflow_scripts/fetch.py --item sri24 --files {output}"
+        "python workflow_scripts/fetch.py --item sri24 --files {output:q}"
         " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"

@@ -49,6 +49,6 @@ rule html_report:
         results=lambda wc: RESULTS,
         folder=lambda wc: f"{RESULTS}/report",
     shell:
-        "python workflow_scripts/make_report.py --settings {params.settings} --results {params.results}"
-        " --scores {input.scores} --viewer {input.viewer} --shards {input.shards} --tables {input.tables}"
-        " --figures {input.figures} --reproduction {input.reproduction} --check {input.check} --folder {params.folder} 2>&1 | tee {log}"
+        "python workflow_scripts/make_report.py --settings {params.settings:q} --results {params.results:q}"
+        " --scores {input.scores:q} --viewer {input.viewer:q} --shards {input.shards:q} --tables {input.tables:q}"
+        " --figures {input.figures:q} --reproduction {input.reproduction:q} --check {input.check:q} --folder {params.folder:q} 2>&1 | tee {log}"

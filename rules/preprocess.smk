@@ -1,4 +1,4 @@
-# Preprocessing per shard of a cohort (paper_spec 2 and 3): skull strip, register, bias field, crop; then pack.
+# Preprocessing per shard of a cohort (docs/paper.md#preprocessing): skull strip, register, bias field, crop; then pack.
 
 
 rule skull_strip:
@@ -18,15 +18,15 @@ rule skull_strip:
     resources:
         gpu=1,
         mem_mb=growing(16000),
-        runtime=growing(120),
+        runtime=growing(60),
     params:
         settings=lambda wc: settings_file(
             "skull_strip", wc.cohort, **skull_strip_settings(CONFIG, wc.cohort)
         ),
         shards=lambda wc: len(CONFIG.shards(wc.cohort)),
     shell:
-        "python workflow_scripts/skull_strip.py --settings {params.settings} --cohort {input.cohort}"
-        " --shard {wildcards.shard} --shards {params.shards} --threads {threads} --table {output.table}"
+        "python workflow_scripts/skull_strip.py --settings {params.settings:q} --cohort {input.cohort:q}"
+        " --shard {wildcards.shard} --shards {params.shards:q} --threads {threads} --table {output.table:q}"
         " 2>&1 | tee {log}"
 
 
@@ -53,8 +53,8 @@ rule register:
             "register", wc.cohort, **register_settings(CONFIG, wc.cohort)
         ),
     shell:
-        "python workflow_scripts/register.py --settings {params.settings} --stripped {input.stripped}"
-        " --cohort {input.cohort} --workers {threads} --table {output.table} 2>&1 | tee {log}"
+        "python workflow_scripts/register.py --settings {params.settings:q} --stripped {input.stripped:q}"
+        " --cohort {input.cohort:q} --workers {threads} --table {output.table:q} 2>&1 | tee {log}"
 
 
 rule flag_outliers:
@@ -76,14 +76,11 @@ rule flag_outliers:
         mem_mb=growing(2000),
         runtime=growing(60),
     params:
-        versions=[
-            module_version("preprocessing/quality.py"),
-            module_version("preprocessing/contact_sheets.py"),
-        ],
+        versions=versions_of("quality"),
         sheets=lambda wc: f"{RESULTS}/preprocessed/{wc.cohort}/sheets",
     shell:
-        "python workflow_scripts/flag_outliers.py --shards {input.shards} --table {output.table}"
-        " --sheets {params.sheets} 2>&1 | tee {log}"
+        "python workflow_scripts/flag_outliers.py --shards {input.shards:q} --table {output.table:q}"
+        " --sheets {params.sheets:q} 2>&1 | tee {log}"
 
 
 rule pack:
@@ -113,5 +110,5 @@ rule pack:
         ),
         store=lambda wc: f"{RESULTS}/store/{wc.cohort}_{wc.modality}",
     shell:
-        "python workflow_scripts/pack.py --settings {params.settings} --cohort {input.cohort}"
-        " --store {params.store} --shards {input.shards} 2>&1 | tee {log}"
+        "python workflow_scripts/pack.py --settings {params.settings:q} --cohort {input.cohort:q}"
+        " --store {params.store:q} --shards {input.shards:q} 2>&1 | tee {log}"

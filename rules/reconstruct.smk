@@ -20,7 +20,7 @@ rule reconstruct:
     resources:
         gpu=lambda wc: int(METHODS[wc.arm].trains),
         mem_mb=growing(16000),
-        runtime=growing(120),
+        runtime=growing(60),
         # a resource, since another number changes no result and should rerun nothing
         slices_per_pass=CONFIG.execution.slices_per_pass or 0,
     params:
@@ -39,6 +39,6 @@ rule reconstruct:
         model=lambda wc, input: f"--model {input.model}" if input.model else "",
         results=lambda wc: RESULTS,
     shell:
-        "python workflow_scripts/reconstruct.py --settings {params.settings} --results {params.results}"
+        "python workflow_scripts/reconstruct.py --settings {params.settings:q} --results {params.results:q}"
         " --fold {wildcards.fold} --threads {threads} {params.model}"
-        " --slices-per-pass {resources.slices_per_pass} --table {output.table} 2>&1 | tee {log}"
+        " --slices-per-pass {resources.slices_per_pass} --table {output.table:q} 2>&1 | tee {log}"

@@ -31,8 +31,8 @@ rule tables:
         results=lambda wc: RESULTS,
         folder=lambda wc: f"{RESULTS}/tables",
     shell:
-        "python workflow_scripts/make_tables.py --settings {params.settings} --results {params.results}"
-        " --folder {params.folder} --scores {input.scores} 2>&1 | tee {log}"
+        "python workflow_scripts/make_tables.py --settings {params.settings:q} --results {params.results:q}"
+        " --folder {params.folder:q} --scores {input.scores:q} 2>&1 | tee {log}"
 
 
 rule reproduction:
@@ -58,8 +58,8 @@ rule reproduction:
             "reproduction", config=without(CONFIG.model_dump(mode="json"), "execution")
         ),
     shell:
-        "python workflow_scripts/make_reproduction.py --settings {params.settings} --tables {input.tables}"
-        " --output {output} 2>&1 | tee {log}"
+        "python workflow_scripts/make_reproduction.py --settings {params.settings:q} --tables {input.tables:q}"
+        " --output {output:q} 2>&1 | tee {log}"
 
 
 # No output and no benchmark, which counts as one: so it prints every time it is asked for.  Needs no trained arm.
@@ -76,7 +76,7 @@ rule parity:
     params:
         settings=report_settings("parity"),
     shell:
-        "python workflow_scripts/parity.py --settings {params.settings} --scores {input.scores} 2>&1 | tee {log}"
+        "python workflow_scripts/parity.py --settings {params.settings:q} --scores {input.scores:q} 2>&1 | tee {log}"
 
 
 rule figures:
@@ -114,9 +114,9 @@ rule figures:
         examples=lambda wc: f"{RESULTS}/examples",
         folder=lambda wc: f"{RESULTS}/figures",
     shell:
-        "python workflow_scripts/make_figures.py --settings {params.settings} --examples {params.examples}"
-        " --folder {params.folder} --workers {threads} --scores {input.scores} --curves {input.curves}"
-        " --experiments {input.experiments} 2>&1 | tee {log}"
+        "python workflow_scripts/make_figures.py --settings {params.settings:q} --examples {params.examples:q}"
+        " --folder {params.folder:q} --workers {threads} --scores {input.scores:q} --curves {input.curves:q}"
+        " --experiments {input.experiments:q} 2>&1 | tee {log}"
 
 
 rule check:
@@ -136,5 +136,5 @@ rule check:
     params:
         settings=report_settings("tables"),
     shell:
-        "python workflow_scripts/check_results.py --settings {params.settings} --output {output}"
-        " --scores {input.scores} 2>&1 | tee {log}"
+        "python workflow_scripts/check_results.py --settings {params.settings:q} --output {output:q}"
+        " --scores {input.scores:q} 2>&1 | tee {log}"

@@ -1,4 +1,5 @@
-# Scoring on CPU: post-processing, thresholds, metrics per volume (paper_spec 12 and 13).
+# Scoring on CPU: post-processing, thresholds, metrics per volume (docs/paper.md#threshold, docs/paper.md#metrics).
+import shlex
 
 
 rule backbone:
@@ -25,8 +26,8 @@ rule backbone:
             seed=CONFIG.seed,
         ),
     shell:
-        "python workflow_scripts/train_backbone.py --settings {params.settings} --threads {threads}"
-        " --output {output} 2>&1 | tee {log}"
+        "python workflow_scripts/train_backbone.py --settings {params.settings:q} --threads {threads}"
+        " --output {output:q} 2>&1 | tee {log}"
 
 
 rule score:
@@ -34,6 +35,7 @@ rule score:
         arrays=f"{RESULTS}/reconstructions/{{arm}}/{{modality}}/fold{{fold}}/arrays.tsv",
         stores=stores_of,
         splits=splits_of,
+        leaks=ancient(LEAKS),
         backbone=backbone_file(),
     output:
         metrics=f"{RESULTS}/metrics/{{arm}}/{{modality}}/fold{{fold}}.parquet",
@@ -68,10 +70,10 @@ rule score:
             ablation=CONFIG.tables.ablation and not METHODS[wc.arm].control,
         ),
         backbone=lambda wc, input: (
-            f"--backbone {input.backbone}" if input.backbone else ""
+            f"--backbone {shlex.quote(input.backbone)}" if input.backbone else ""
         ),
         results=lambda wc: RESULTS,
     shell:
-        "python workflow_scripts/score.py --settings {params.settings} --results {params.results}"
-        " --fold {wildcards.fold} --arrays {input.arrays} {params.backbone} --threads {threads}"
-        " --metrics {output.metrics} --examples {output.examples} --viewer {output.viewer} 2>&1 | tee {log}"
+        "python workflow_scripts/score.py --settings {params.settings:q} --results {params.results:q}"
+        " --fold {wildcards.fold} --arrays {input.arrays:q} {params.backbone} --threads {threads}"
+        " --metrics {output.metrics:q} --examples {output.examples:q} --viewer {output.viewer:q} 2>&1 | tee {log}"

@@ -1,11 +1,13 @@
 # Training: one job per (arm, modality, fold).  Checkpoints sit beside the declared model, so a killed job resumes.
-# Slurm sends SIGTERM to every process of a job; `trap` keeps the shell and tee alive until python has checkpointed.
+# Slurm's SIGTERM and a terminal's Ctrl-C reach every process of a job.  Python alone acts on them: `trap` keeps the shell
+# and tee until the checkpoint is written.
 
 
 rule pretrain:
     input:
         store=lambda wc: store_files(CONFIG.train_cohort, wc.modality),
         splits=f"{DATA}/splits/{CONFIG.train_cohort}.tsv",
+        leaks=ancient(LEAKS),
     output:
         model=f"{RESULTS}/pretrained/{{arm}}/{{modality}}/fold{{fold}}/model.safetensors",
         log=f"{RESULTS}/pretrained/{{arm}}/{{modality}}/fold{{fold}}/log.csv",
@@ -36,15 +38,16 @@ rule pretrain:
         ),
         store=lambda wc: f"{RESULTS}/store/{CONFIG.train_cohort}_{wc.modality}",
     shell:
-        "trap '' TERM; python workflow_scripts/train.py --settings {params.settings} --store {params.store}"
-        " --splits {input.splits} --fold {wildcards.fold} --threads {threads} --model {output.model}"
-        " 2>&1 | tee {log}"
+        "trap : TERM INT; python workflow_scripts/train.py --settings {params.settings:q} --store {params.store:q}"
+        " --splits {input.splits:q} --fold {wildcards.fold} --threads {threads} --model {output.model:q}"
+        " 2>&1 | (trap '' TERM INT; tee {log})"
 
 
 rule train:
     input:
         store=lambda wc: store_files(CONFIG.train_cohort, wc.modality),
         splits=f"{DATA}/splits/{CONFIG.train_cohort}.tsv",
+        leaks=ancient(LEAKS),
         pretrained=pretrained_model,
     output:
         model=f"{RESULTS}/models/{{arm}}/{{modality}}/fold{{fold}}/model.safetensors",
@@ -78,6 +81,6 @@ rule train:
             f"--start-from {input.pretrained}" if input.pretrained else ""
         ),
     shell:
-        "trap '' TERM; python workflow_scripts/train.py --settings {params.settings} --store {params.store}"
-        " --splits {input.splits} --fold {wildcards.fold} --threads {threads} --devices {resources.devices}"
-        " --model {output.model} {params.start_from} 2>&1 | tee {log}"
+        "trap : TERM INT; python workflow_scripts/train.py --settings {params.settings:q} --store {params.store:q}"
+        " --splits {input.splits:q} --fold {wildcards.fold} --threads {threads} --devices {resources.devices}"
+        " --model {output.model:q} {params.start_from} 2>&1 | (trap '' TERM INT; tee {log})"

@@ -25,10 +25,10 @@ from local_server import LocalServer, dataverse_listing, pausing, serve
 from made_up_items import KEY, ROOT, encrypted, sha1, sha256, tar, zipped
 from scipy.ndimage import affine_transform
 
-from uad.acquisition.sources import read_sources
 from uad.cohorts import ADAPTERS
-from uad.cohorts.phantom import write_phantom_cohort
-from uad.cohorts.phantom.archives import nifti_bytes
+from uad.download.sources import read_sources
+from uad.phantoms import write_phantom_cohort
+from uad.phantoms.archives import nifti_bytes
 from uad.preprocessing.templates import find_atlas
 
 RESULTS = ROOT / "results" / "acquire-test"

@@ -19,13 +19,13 @@ import pytest
 import xlwt
 from local_server import LocalServer, dataverse_listing
 
-from uad.acquisition.download import Downloader, Patience
-from uad.acquisition.inventory import Inventory, Need
-from uad.acquisition.plan import state_of
-from uad.acquisition.provide import provide
-from uad.acquisition.sources import Settings, read_sources
 from uad.cohorts import ADAPTERS, ingest
-from uad.errors import InputError
+from uad.common.errors import InputError
+from uad.download.download import Downloader, Patience
+from uad.download.inventory import Inventory, Need
+from uad.download.plan import state_of
+from uad.download.provide import provide
+from uad.download.sources import Settings, read_sources
 
 ROOT = Path(__file__).parents[1]
 KEY = "open sesame 42"

@@ -157,7 +157,7 @@ def _write_shards(results, cohort):
             "subject": name, "modality": "t2", "image": "i", "mask": "m", "label": "", "sha256": "0", "seconds": 1.5,
             "status": "failed" if name == "lost" else "ok", "message": "truncated <file>" if name == "lost" else "",
             "brain_ml": 1400 + 10 * place, "atlas_dice": 0.95 - 0.01 * place, "n4_min": 0.9, "n4_max": 1.2,
-            "clipped_fraction": 0.001,
+            "clipped_fraction": 0.001, "flag": "n4_ratio is 1" if cohort == "brats21" and place == 0 else "",
         }
         for place, name in enumerate(names)
     ]  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 from local_server import LocalServer, pausing, serve
 from made_up_items import ROOT, sha256, write_settings
 
-from uad.acquisition.sources import Settings
+from uad.download.sources import Settings
 
 WEIGHTS = os.urandom(400_000)
 NAME = "resnet_10_23dataset.pth"

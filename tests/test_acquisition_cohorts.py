@@ -8,9 +8,10 @@ import pytest
 from local_server import dataverse_listing, page, status
 from made_up_items import IXI, MSLUB, WMH, WMH_OTHERS, dataverse_files, nifti, sha1, sha256
 
-from uad.acquisition import dataverse
-from uad.acquisition.record import Record, pinned_sha256
-from uad.acquisition.sources import Settings, read_sources
+from uad.common.pinned import pinned_sha256
+from uad.download import dataverse
+from uad.download.record import Record
+from uad.download.sources import Settings, read_sources
 
 
 def test_ixi_is_fetched_checked_and_ingested(item):
@@ -173,7 +174,7 @@ def test_a_page_instead_of_the_list_is_refused(item):
 
 
 def test_the_address_of_the_list_is_that_of_the_facts():
-    """data_and_tools_facts 5."""
+    """docs/paper.md#wmh"""
     source = read_sources()["wmh"]
     url = dataverse.listing_url(source.base_url, source.dataverse)
     assert url == "https://dataverse.nl/api/datasets/:persistentId/?persistentId=doi:10.34894/AECRSD"

@@ -28,11 +28,11 @@ from local_server import (
     without_ranges,
 )
 
-from uad.acquisition import transfer
-from uad.acquisition.credentials import Credential
-from uad.acquisition.download import Downloader, Patience
-from uad.acquisition.sources import RemoteFile
-from uad.errors import InputError
+from uad.common.errors import InputError
+from uad.download import transfer
+from uad.download.credentials import Credential
+from uad.download.download import Downloader, Patience
+from uad.download.sources import RemoteFile
 
 CONTENT = bytes(range(256)) * 4000  # 1,024,000 bytes, no gzip, no HTML
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -264,7 +264,9 @@ def test_a_server_that_is_too_slow_is_asked_again(fetching, trick, words):
 def test_no_server_and_no_name_are_told_apart(fetching):
     gone = ("http://127.0.0.1:9/data.bin",)
     assert "no server answers" in fetching.refused(urls=gone)
+    fetching.pauses.clear()
     assert "name is not known here" in fetching.refused(urls=("http://no-such-host.invalid/data.bin",))
+    assert not fetching.pauses  # asking again would not help
 
 
 def test_the_mirror_is_asked_when_the_first_address_fails(fetching):
@@ -333,8 +335,8 @@ def test_a_folder_that_cannot_be_written_to(fetching, monkeypatch):
 KILLED = """
 import sys
 from pathlib import Path
-from uad.acquisition.download import Downloader
-from uad.acquisition.sources import RemoteFile
+from uad.download.download import Downloader
+from uad.download.sources import RemoteFile
 Downloader(print).fetch(RemoteFile("data.bin", (sys.argv[1],), digest=("sha256", sys.argv[2])), Path(sys.argv[3]))
 """
 

@@ -16,12 +16,12 @@ from types import SimpleNamespace
 import pytest
 from made_up_items import ATLAS, ATLAS_STEM, BRATS, KEY, ROOT, encrypted, scans, tar, write_settings
 
-from uad.acquisition import credentials, decrypt
-from uad.acquisition.inventory import Inventory, Need
-from uad.acquisition.plan import state_of
-from uad.acquisition.provide import provide
-from uad.acquisition.sources import Settings, read_sources
-from uad.errors import InputError
+from uad.common.errors import InputError
+from uad.download import credentials, decrypt
+from uad.download.inventory import Inventory, Need
+from uad.download.plan import state_of
+from uad.download.provide import provide
+from uad.download.sources import Settings, read_sources
 
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="the program openssl is not installed")
 pytestmark = pytest.mark.usefixtures("no_credentials")
@@ -135,7 +135,7 @@ def processes(stop: threading.Event, seen: set[str]):
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="the process list is read from /proc")
 def test_the_key_is_in_no_log_no_table_and_no_process_list(item, tmp_path):
     """A larger archive, so that openssl runs for a while."""
-    plain = tar(scans(f"{ATLAS_STEM}_T1w.nii.gz") | {"noise.bin": os.urandom(6_000_000)}, "w:gz")
+    plain = tar(scans(f"{ATLAS_STEM}_T1w.nii.gz") | {"noise.bin": os.urandom(30_000_000)}, "w:gz")
     if shutil.which("openssl") is None:
         pytest.skip("the program openssl is not installed")
     atlas = item("atlas", {"/ATLAS_R2.0_encrypted.tar.gz": encrypted(plain, tmp_path)}, "t1")

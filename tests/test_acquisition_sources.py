@@ -8,21 +8,22 @@ from pathlib import Path
 import pytest
 import yaml
 from made_up_items import KEY, ROOT, sha256
+from real_data import SHARED
 
-from uad.acquisition.inventory import Need
-from uad.acquisition.needs import needs_of, read_needs, write_sources
-from uad.acquisition.plan import missing_lines, report, state_of
-from uad.acquisition.sources import Settings, read_sources, source_of
 from uad.cohorts import ADAPTERS
+from uad.common.errors import InputError
 from uad.config import resolve
-from uad.errors import InputError
+from uad.download.inventory import Need
+from uad.download.needs import needs_of, read_needs, write_sources
+from uad.download.plan import missing_lines, report, state_of
+from uad.download.sources import Settings, read_sources, source_of
 from uad.preprocessing.templates import find_atlas
 
 pytestmark = pytest.mark.usefixtures("no_credentials")
 
 
 def test_the_table_says_what_the_facts_say():
-    """data_and_tools_facts 1, 4, 6, 9."""
+    """docs/paper.md#ixi, docs/paper.md#atlas, docs/paper.md#sri24, docs/paper.md#medicalnet"""
     sources = read_sources()
     assert set(ADAPTERS) - {"folder"} | {"sri24", "hd-bet", "medicalnet", "authors-splits"} == set(sources)
     for source in sources.values():
@@ -40,7 +41,7 @@ def test_the_table_says_what_the_facts_say():
 
 
 def test_the_shared_copies_of_the_split_files_have_the_hashes_of_the_table():
-    copies = ROOT.parent / "shared" / "data" / "splits"
+    copies = SHARED / "data" / "splits"
     if not copies.is_dir():
         pytest.skip(f"the authors' split files are not at {copies} (not part of the project)")
     for file in read_sources()["authors-splits"].files:

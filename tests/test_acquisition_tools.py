@@ -9,8 +9,8 @@ import sys
 from local_server import cut, status
 from made_up_items import ROOT, sha256, write_settings, zipped
 
-from uad.acquisition.record import pinned_sha256
-from uad.acquisition.sources import Settings, read_sources
+from uad.common.pinned import pinned_sha256
+from uad.download.sources import Settings, read_sources
 
 HD_BET = {"dataset.json": b"{}", "plans.json": b"{}", "fold_all/checkpoint_final.pth": b"weights"}
 

@@ -1,4 +1,4 @@
-"""Adapters against tiny archives in the data sets' own layouts (data facts, sections 1 to 5 and 12)."""
+"""Adapters against tiny archives in the data sets' own layouts (docs/paper.md#ixi to docs/paper.md#wmh)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from uad.cohorts.folder import FolderAdapter
 from uad.cohorts.ixi import Ixi
 from uad.cohorts.mslub import Mslub
 from uad.cohorts.wmh import Wmh
-from uad.errors import InputError
+from uad.common.errors import InputError
 
 LIBRARY = Path(__file__).parents[1] / "workflow_scripts"
 

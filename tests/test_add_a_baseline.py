@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 import yaml
 
+from uad.common.errors import InputError
+from uad.common.files import sha256_of
 from uad.config import arm_settings, load
-from uad.errors import InputError
-from uad.files import sha256_of
 from uad.methods import Scan, known_methods, load_method
+
+pytestmark = pytest.mark.whole_run
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "add-a-baseline.md").read_text()

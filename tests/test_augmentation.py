@@ -1,4 +1,4 @@
-"""Augmentation of drawn slices against TorchIO on whole volumes (paper_spec 4)."""
+"""Augmentation of drawn slices against TorchIO on whole volumes (docs/paper.md#augmentation)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 import torchio as tio
 
-from uad.augmentation import Parameters, augment, draw_augmented, draw_parameters, draw_plain
+from uad.training.augmentation import Parameters, augment, draw_augmented, draw_parameters, draw_plain
 
 SHAPE = (11, 20, 17)  # Z, Y, X: odd and even, all different
 SPACING = 2.0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
+import os
 import re
 import struct
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,18 +20,24 @@ import pandas as pd
 import pytest
 
 from uad.cohorts import find_adapter, ingest, read_cohort
+from uad.cohorts.changes import state_of_folder, write_record
 from uad.cohorts.folder import FolderAdapter
+from uad.cohorts.leaks import check_leaks, find_leaks
+from uad.cohorts.splits import draw_splits
+from uad.common.errors import InputError
+from uad.common.files import sha256_of
+from uad.common.tabular import read_table
+from uad.config import refuse_twice, resolve
 from uad.config.model import PreprocessSettings
-from uad.errors import InputError
+from uad.methods import Scan, load_method
 from uad.preprocessing.register import register_shard
 from uad.preprocessing.skull_strip import skull_strip_shard
-from uad.tabular import read_table
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "bad-input.md"
 ROWS = dict(re.findall(r"^\| ([a-z0-9-]+) \|[^|]*\| `([^`]+)` \|$", DOCUMENT.read_text(), re.MULTILINE))
 CASES: dict[str, Callable[[Path], None]] = {}
 
-SHAPE = (10, 11, 12)
+SHAPE = (32, 36, 40)  # 2950 ml, BALL 904
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 VOXELS = np.random.default_rng(0).integers(1, 200, SHAPE).astype(np.int16)
 BALL = (sum(axis**2 for axis in np.meshgrid(*[np.linspace(-1, 1, n) for n in SHAPE], indexing="ij")) < 0.7).astype(
@@ -55,8 +64,8 @@ def test_message(name, tmp_path):
     (tmp_path / "raw").mkdir()
     with pytest.raises(InputError) as error:
         CASES[name](tmp_path)
-    message = str(error.value)
-    assert "\n" not in message
+    message, *more = str(error.value).splitlines()
+    assert not more or all(line.startswith("config: ") for line in more)  # one line per mistake
     place = 0
     for fragment in ROWS[name].split("…"):
         assert fragment in message[place:], message
@@ -259,6 +268,24 @@ def archive_password(tmp_path):
 
 
 @case
+def archive_rar(tmp_path):
+    (tmp_path / "raw/IXI-T1.zip").write_bytes(b"Rar!\x1a\x07\x01\x00" + bytes(1000))
+    run(tmp_path, "ixi", "t1")
+
+
+@case
+def archive_method(tmp_path):
+    path = tmp_path / "raw/IXI-T1.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(IXI, nifti())
+    data = bytearray(path.read_bytes())
+    for signature, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        data[data.index(signature) + place] = 9
+    path.write_bytes(data)
+    run(tmp_path, "ixi", "t1")
+
+
+@case
 def archive_other(tmp_path):
     ixi_tar(tmp_path, ("holiday.jpg", b"1"))
 
@@ -286,6 +313,34 @@ def nothing(tmp_path):
 @case
 def nothing_own(tmp_path):
     own(tmp_path, nifti(), "scan.nii.gz")
+
+
+@case
+def nothing_format(tmp_path):
+    own(tmp_path, b"\x00\x00\x00\x01" + bytes(600), "s_t2.mgz")
+
+
+@case
+def folder_closed(tmp_path):
+    (tmp_path / "raw/closed").mkdir()
+    real = os.scandir
+
+    def refuse(folder):  # root may read everything
+        if Path(folder).name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return real(folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        own(tmp_path, nifti())
+
+
+@case
+def changed_meanwhile(tmp_path):
+    path = save(tmp_path / "raw/s_t2.nii.gz", nifti())
+    before = state_of_folder(tmp_path / "raw", tmp_path / "unpacked")
+    save(path, nifti(VOXELS + 1))
+    write_record(tmp_path / "record.json", tmp_path / "raw", tmp_path / "unpacked", "new", before)
 
 
 @case
@@ -322,6 +377,75 @@ def ixi_sheet(tmp_path):
     ixi_tar(tmp_path, (IXI, nifti()))
 
 
+def bids(tmp_path: Path, *names: str) -> None:
+    """A folder with a scan or lesion mask under each name; T1 is larger than T2."""
+    for name in names:
+        larger = np.vstack([BALL, BALL]) if "T1w" in name else BALL
+        folders = "/".join(part for part in name.split("_") if part.startswith("sub-"))
+        save(tmp_path / f"raw/{folders}/anat/{name}.nii.gz", nifti(larger))
+
+
+@case
+def bids_label(tmp_path):
+    for subject in ("sub-EMI_301", "sub-LON_4"):
+        save(tmp_path / f"raw/{subject}/anat/{subject}_T2w.nii.gz", nifti())
+    run(tmp_path, "folder", "t2", healthy=True)
+
+
+@case
+def bids_folder(tmp_path):
+    save(tmp_path / "raw/sub-01/anat/sub-02_T2w.nii.gz", nifti())
+    run(tmp_path, "folder", "t2", healthy=True)
+
+
+@case
+def bids_scans(tmp_path):
+    bids(tmp_path, "sub-1_acq-tse_T2w", "sub-1_acq-space_T2w")
+    run(tmp_path, "folder", "t2", healthy=True)
+
+
+@case
+def bids_masks(tmp_path):
+    bids(tmp_path, "sub-1_T1w", "sub-1_T2w", "sub-1_space-T1w_label-lesion_mask", "sub-1_space-T2w_label-lesion_mask")
+    run(tmp_path, "folder", "t1", "t2")
+
+
+@case
+def participants_link(tmp_path):
+    save(tmp_path / "raw/sub-1/anat/sub-1_T2w.nii.gz", nifti())
+    (tmp_path / "raw/participants.tsv").symlink_to(tmp_path / "annex")
+    run(tmp_path, "folder", "t2", healthy=True)
+
+
+@case
+def person_rule(tmp_path):
+    table = pd.DataFrame({"subject": ["P1a", "x"], "site": ""})
+    draw_splits(table, {"val": 1, "test": 1}, folds=1, seed=1, person=r"^(P\d+)")
+
+
+def shared(tmp_path: Path, first: str, second: str, *contents: bytes) -> None:
+    """Cohort a is trained on the first subject, cohort b tested on the second."""
+    cohorts, splits = {}, {}
+    for level, (name, subject, split, content) in enumerate(
+        zip("ab", (first, second), ("train", "test"), contents, strict=True)
+    ):
+        path = tmp_path / f"{name}.nii.gz"
+        path.write_bytes(gzip.compress(content, 1 + 8 * level))
+        cohorts[name] = pd.DataFrame([{"subject": subject, "t1": "", "t2": str(path), "sha256": sha256_of(path)}])
+        splits[name] = pd.DataFrame([{"subject": subject, "split": split, "fold": 0}])
+    check_leaks(find_leaks(cohorts, splits, {}))
+
+
+@case
+def leak_scan(tmp_path):
+    shared(tmp_path, "a1", "b1", nifti(), nifti())
+
+
+@case
+def leak_person(tmp_path):
+    shared(tmp_path, "OAS2_0001_MR1", "OAS2_0001_MR2", nifti(), nifti(VOXELS + 1))
+
+
 @case
 def participants(tmp_path):
     save(tmp_path / "raw/sub-1/anat/sub-1_T2w.nii.gz", nifti())
@@ -348,6 +472,34 @@ def same_image(tmp_path):
 @case
 def not_nifti(tmp_path):
     own(tmp_path, b"<html>not found</html>")
+
+
+@case
+def no_content(tmp_path):
+    own(tmp_path, b"/annex/objects/MD5E-s100--0123.nii\n", "s_t2.nii")
+
+
+@case
+def link_to_nothing(tmp_path):
+    (tmp_path / "raw/s_t2.nii.gz").symlink_to("../.git/annex/objects/x")
+    run(tmp_path, "folder", "t2", healthy=True)
+
+
+@case
+def empty_file(tmp_path):
+    own(tmp_path, b"", "s_t2.nii")
+
+
+@case
+def other_format(tmp_path):
+    nib.save(nib.MGHImage(VOXELS.astype(np.float32), AFFINE), tmp_path / "scan.mgz")
+    (tmp_path / "scan.mgz").rename(tmp_path / "raw/s_t2.nii.gz")
+    run(tmp_path, "folder", "t2", healthy=True)
+
+
+@case
+def gzip_twice(tmp_path):
+    own(tmp_path, gzip.compress(nifti()))
 
 
 @case
@@ -423,6 +575,12 @@ def label_shape(tmp_path):
 
 
 @case
+def label_two_grids(tmp_path):
+    bids(tmp_path, "sub-1_T1w", "sub-1_T2w", "sub-1_label-lesion_mask")
+    run(tmp_path, "folder", "t1", "t2")
+
+
+@case
 def label_shift(tmp_path):
     affine = AFFINE.copy()
     affine[0, 3] = 2.5
@@ -454,6 +612,40 @@ def label_range(tmp_path):
     own_label(tmp_path, nifti(BALL.astype(np.int16) * 1000))
 
 
+# --- configuration ------------------------------------------------------------------------------------------
+
+
+@case
+def key_twice(tmp_path):
+    (tmp_path / "mine.yaml").write_text("cohorts:\n  wmh: null\ncohorts:\n  atlas: null\n")
+    refuse_twice(tmp_path / "mine.yaml")
+
+
+@case
+def block_is_list(tmp_path):
+    resolve({"cohorts": ["mine"]})
+
+
+@case
+def path_break(tmp_path):
+    resolve({"data_dir": "a\nb", "cohorts": {}, "arms": {}})
+
+
+@case
+def path_brace(tmp_path):
+    resolve({"data_dir": "{a}", "cohorts": {}, "arms": {}})
+
+
+@case
+def read_only(tmp_path):
+    def refuse(*arguments, **options):  # root may write everywhere
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "mkstemp", refuse)
+        own(tmp_path, nifti())
+
+
 # --- voxels -------------------------------------------------------------------------------------------------
 
 
@@ -461,6 +653,17 @@ def label_range(tmp_path):
 def gone(tmp_path):
     row = {"subject": "s", "t1": "", "t2": "gone.nii.gz", "mask": "gone.nii.gz", "label": ""}
     strip_rows(tmp_path, pd.DataFrame([row | dict.fromkeys(("stripped", "registered", "bias_corrected"), "0")]))
+
+
+@case
+def changed_since(tmp_path):
+    save(tmp_path / "raw/s_t2.nii.gz", nifti())
+    save(tmp_path / "raw/s_mask.nii.gz", nifti(BALL))
+    run(tmp_path, "folder", "t2", healthy=True)
+    (tmp_path / "table.tsv").rename(tmp_path / "cohort.tsv")
+    strip_rows(tmp_path, read_table(tmp_path / "cohort.tsv"))  # as ingest saw it
+    save(tmp_path / "raw/s_t2.nii.gz", nifti(VOXELS + 1))
+    strip_rows(tmp_path, read_table(tmp_path / "cohort.tsv"))
 
 
 @case
@@ -501,6 +704,52 @@ def label_nowhere(tmp_path):
 
 
 @case
+def whole_box(tmp_path):
+    strip(tmp_path, mask=np.ones_like(BALL))
+
+
+@case
+def tiny_mask(tmp_path):
+    mask = np.zeros_like(BALL)
+    mask[10:20, 10:20, 10:20] = 1
+    strip(tmp_path, mask=mask)
+
+
+@case
+def cut_brain(tmp_path):
+    strip(tmp_path, image=VOXELS[:, :, 20:], mask=BALL[:, :, 20:])
+
+
+@case
+def background(tmp_path):
+    strip(tmp_path, image=np.where(BALL, VOXELS, -1).astype(np.int16), mask=None, stripped="1")
+
+
+@case
+def z_scored(tmp_path):
+    strip(tmp_path, image=((VOXELS - 100) / 57).astype(np.float32))
+
+
+@case
+def label_tissue(tmp_path):
+    strip(tmp_path, label=BALL)
+
+
+@case
+def label_elsewhere(tmp_path):
+    label = np.zeros_like(BALL)
+    label[1:4, 1:4, 1:4] = 1
+    strip(tmp_path, label=label)
+
+
+@case
+def off_atlas(tmp_path):
+    rows = strip(tmp_path, image=VOXELS * BALL, mask=None, stripped="1", registered="1", bias_corrected="1")
+    nib.save(nib.Nifti1Image(np.roll(BALL, 10, 0).astype(np.float32) * 100, AFFINE), tmp_path / "atlas.nii.gz")
+    register(tmp_path, rows)
+
+
+@case
 def not_registered(tmp_path):
     rows = strip(tmp_path, image=VOXELS * BALL, mask=None, stripped="1", registered="1")
     affine = AFFINE.copy()
@@ -518,6 +767,11 @@ def register(tmp_path: Path, rows: pd.DataFrame) -> None:
 
 
 @case
+def float32(tmp_path):
+    strip(tmp_path, VOXELS * 1e300)
+
+
+@case
 def subject_twice(tmp_path):
     row = {"subject": "s", "t1": "", "t2": "x.nii.gz", "mask": "", "label": ""}
     row |= dict.fromkeys(("stripped", "registered", "bias_corrected"), "0")
@@ -527,3 +781,75 @@ def subject_twice(tmp_path):
 @case
 def atlas_gone(tmp_path):
     register(tmp_path, strip(tmp_path))
+
+
+# --- anomaly maps -------------------------------------------------------------------------------------------
+
+
+def read_map(tmp_path: Path, values, edit=lambda path: None) -> None:
+    """Read the map [Z, Y, X] of subject `s` for a brain in the first two thirds of y, and the verdict on all maps."""
+    y = np.indices(MAP)[1]
+    maps = load_method("maps")
+    method = maps(maps.Params(folder=str(tmp_path)))
+    if values is not None:
+        np.save(tmp_path / "s.npy", values)
+        edit(tmp_path / "s.npy")
+    method.enter("mine", "t2", 0)
+    brain = y < 16
+    method.anomaly_map(Scan("s", np.float32(brain), brain, np.uint8(0 * y)), np.random.default_rng(0))
+    method.doubts()
+
+
+MAP = (16, 24, 20)
+RANDOM = np.random.default_rng(0).random(MAP) * (np.indices(MAP)[1] < 16)
+
+
+def with_first(value: float) -> np.ndarray:
+    values = RANDOM.copy()
+    values[0, 0, 0] = value
+    return values
+
+
+@case
+def map_missing(tmp_path):
+    read_map(tmp_path, None)
+
+
+@case
+def map_broken(tmp_path):
+    read_map(tmp_path, RANDOM, lambda path: path.write_bytes(path.read_bytes()[:200]))
+
+
+@case
+def map_shape(tmp_path):
+    read_map(tmp_path, RANDOM.transpose())
+
+
+@case
+def map_nan(tmp_path):
+    read_map(tmp_path, with_first(np.nan))
+
+
+@case
+def map_negative(tmp_path):
+    read_map(tmp_path, with_first(-1))
+
+
+@case
+def map_float32(tmp_path):
+    read_map(tmp_path, RANDOM * 1e-40 / RANDOM.max())
+
+
+@case
+def map_constant(tmp_path):
+    read_map(tmp_path, np.ones(MAP))
+
+
+@case
+def map_outside(tmp_path):
+    read_map(tmp_path, np.float32(RANDOM == 0))
+
+
+@case
+def map_turned(tmp_path):
+    read_map(tmp_path, RANDOM[:, ::-1])

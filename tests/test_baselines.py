@@ -1,4 +1,7 @@
-"""The trained baselines vae, svae, dae and pddpm.  baseline_specs 3 to 5 and 12, paper_spec 11."""
+"""The trained baselines vae, svae, dae and pddpm.
+
+docs/paper.md#vae, docs/paper.md#svae, docs/paper.md#dae, docs/paper.md#pddpm
+"""
 
 from __future__ import annotations
 

@@ -4,9 +4,9 @@ import logging
 
 import pytest
 
-from uad.changes import changed_keys, report
-from uad.recipe import write_settings
-from uad.target_hint import TargetHint, hint
+from uad.common.recipe import write_settings
+from uad.workflow.changes import changed_keys, report
+from uad.workflow.target_hint import TargetHint, hint
 
 ARMS = ["ae", "cddpm", "pca"]
 BLOCK = """
@@ -24,26 +24,27 @@ def dry_run(*blocks):
 
 def test_jobs_of_one_change_are_counted_together(tmp_path):
     files = [
-        [repr(write_settings(tmp_path / "settings", stage, "a", {"seed": seed, "same": 1, "n4": {"levels": seed + 1}}))
-         for seed in (1, 2)]
+        [repr(write_settings(tmp_path / when / "settings", stage, "a", {"seed": seed, "n4": {"levels": seed + 1}}))
+         for seed, when in ((1, "before"), (2, "now"))]
         for stage in ("splits", "register")
     ]  # fmt: skip
     said = dry_run(("splits", *files[0]), ("register", *files[1]), ("register", *files[1]))
-    assert changed_keys(said) == {
+    planned = tmp_path / "now" / "settings"
+    assert changed_keys(said, planned) == {
         ("n4.levels", "2", "3"): ["splits", "register", "register"],
         ("seed", "1", "2"): ["splits", "register", "register"],
     }
-    assert "  seed: 1 before, 2 now (1 splits, 2 register)\n" in report(said)
+    assert "  seed: 1 before, 2 now (1 splits, 2 register)\n" in report(said, planned)
 
 
-def test_a_parameter_that_is_no_settings_file_stands_as_it_is():
-    assert changed_keys(dry_run(("phantom", "6", "7"))) == {("phantom", "6", "7"): ["phantom"]}
+def test_a_parameter_that_is_no_settings_file_stands_as_it_is(tmp_path):
+    assert changed_keys(dry_run(("phantom", "6", "7")), tmp_path) == {("phantom", "6", "7"): ["phantom"]}
 
 
-def test_nothing_is_said_of_settings_that_are_gone_or_of_other_reasons():
+def test_nothing_is_said_of_settings_that_are_gone_or_of_other_reasons(tmp_path):
     gone = "'results/a/settings/splits-a-0123456789.json'"
-    assert changed_keys(dry_run(("splits", gone, gone.replace("0", "1")))) == {}
-    assert report("rule train:\n    reason: Missing output files: model\n") == ""
+    assert changed_keys(dry_run(("splits", gone, gone.replace("0", "1"))), tmp_path) == {}
+    assert report("rule train:\n    reason: Missing output files: model\n", tmp_path) == ""
 
 
 @pytest.mark.parametrize(

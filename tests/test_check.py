@@ -11,6 +11,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from uad.reporting.check import check_results, expected_random_auprc
 
+pytestmark = pytest.mark.slow
+
 VOXELS = 20_000
 ARMS = [
     {"arm": "ae", "method": "ae", "postprocess": True},

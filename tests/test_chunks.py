@@ -1,15 +1,15 @@
-"""Training on chunks: consecutive slices of one volume, as the svae draws them.  baseline_specs 4."""
+"""Training on chunks: consecutive slices of one volume, as the svae draws them.  docs/paper.md#svae"""
 
 import numpy as np
 import pytest
 import torch
 
-from uad.augmentation import draw_augmented
+from uad.common.errors import InputError
 from uad.config.model import TrainSettings
-from uad.errors import InputError
 from uad.methods import load_method
-from uad.slices import SliceSource
-from uad.training import train_arm
+from uad.training.augmentation import draw_augmented
+from uad.training.loop import train_arm
+from uad.training.slices import SliceSource
 
 VOLUMES = np.random.default_rng(0).random((10, 6, 16, 16)).astype(np.float32)
 

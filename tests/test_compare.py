@@ -14,13 +14,15 @@ import pytest
 from scipy.ndimage import binary_dilation, gaussian_filter
 from scipy.spatial.transform import Rotation
 
-from uad.cohorts.phantom.anatomy import Subject, covering_grid
-from uad.cohorts.phantom.contrast import Scanner, render
-from uad.errors import InputError
+from uad.common.errors import InputError
+from uad.common.volumes import Volume, reorient, write_volume
+from uad.phantoms.anatomy import Subject, covering_grid
+from uad.phantoms.contrast import Scanner, render
 from uad.preprocessing.bias_field import correct_bias_field  # noqa: F401  (loads ANTs with one thread)
 from uad.preprocessing.compare import Finding, compare
 from uad.preprocessing.crop import bounding_box, crop
-from uad.volumes import Volume, reorient, write_volume
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 VOXEL = 3.0

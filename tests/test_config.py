@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from uad.common.errors import InputError
 from uad.config import arm_settings, in_order_of, load, pretraining_settings, resolve
+from uad.config.data_stages import register_settings
 from uad.config.load import merge
 from uad.config.model import Config
 from uad.config.protocols import CHOICES, FIXED, protocol_values
-from uad.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 FULL = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -25,7 +26,7 @@ def resolved(**overlay):
 def test_the_shipped_files_are_valid_and_ask_for_the_paper():
     config = load(ROOT / "config.yaml")
     sizes = {name: (c.splits.train, c.splits.val, c.splits.test) for name, c in config.cohorts.items()}
-    # paper_spec 1, Table 1 of the paper
+    # docs/paper.md#splits, Table 1 of the paper
     assert sizes == {
         "ixi": (358, 44, 158), "brats21": (0, 100, 1151), "mslub": (0, 10, 20), "atlas": (0, 175, 480),
         "wmh": (0, 15, 45),
@@ -78,7 +79,7 @@ def test_an_overlay_keeps_the_order_of_the_arms():
 
 
 def test_protocols_set_their_column_and_named_keys_win():
-    # paper_spec 17: text, code, our choice
+    # docs/protocols.md: text, code, our choice
     assert [resolved(protocol=p).train.learning_rate for p in ("paper", "authors", "clean")] == [
         1e-5,
         1e-4,
@@ -99,7 +100,7 @@ def test_protocols_set_their_column_and_named_keys_win():
 
 
 def test_a_key_of_train_is_meant_for_all_arms():
-    # paper_spec 17, D2: 1200 epochs of 11 or 12 steps for cDDPM and SparK in the code
+    # D2: 1200 epochs of 11 or 12 steps for cDDPM and SparK in the code
     steps = {
         p: arm_settings(resolved(protocol=p), "cddpm")["train"]["max_steps"] for p in ("paper", "authors", "clean")
     }
@@ -115,7 +116,7 @@ def test_a_key_of_train_is_meant_for_all_arms():
 
 def test_every_d_number_of_the_paper_is_covered():
     numbers = {n.strip() for choice in CHOICES for n in choice.id.split(",")} | set(FIXED)
-    assert numbers == {f"D{i}" for i in range(1, 35)}
+    assert numbers == {f"D{i}" for i in range(1, 39)}
 
 
 @pytest.mark.parametrize("protocol", ["paper", "authors", "clean"])
@@ -180,3 +181,9 @@ def test_loading_the_configuration_imports_nothing_heavy():
         check=True,
     )  # fmt: skip
     assert run.stdout.strip() == "[]"
+
+
+def test_registration_knows_how_stripped_scans_got_their_mask():
+    # docs/protocols.md D12: a scan masked by `get_mask` is not multiplied by it
+    config = resolve(merge(FULL, {"protocol": "authors"}))
+    assert register_settings(config, "brats21")["preprocess"]["stripped_mask"] == "get_mask"

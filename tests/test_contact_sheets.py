@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from uad.common.volumes import Volume, write_volume
 from uad.preprocessing.contact_sheets import COLUMNS, HEIGHT, ROWS, WIDTH, draw_sheets, thumbnail
-from uad.volumes import Volume, write_volume
 
 FLAG = (213, 94, 0)
 AFFINE = np.diag([-2.0, -2.0, 2.0, 1.0])  # ITK RAI: x to the left, y to posterior, z up
@@ -30,7 +30,7 @@ def scan(tmp_path):
 
 
 def rows_of(scan, count, modality="t2"):
-    rows = pd.DataFrame("", index=range(count), columns=["subject", "modality", "status", "outlier"], dtype=object)
+    rows = pd.DataFrame("", index=range(count), columns=["subject", "modality", "status", "message", "flag", "outlier"])
     rows["subject"] = [f"s{number:03d}" for number in range(count)]
     rows["modality"], rows["status"] = modality, "ok"
     return rows.assign(image=scan[0], mask=scan[1], label="")
@@ -68,7 +68,9 @@ def test_brain_and_lesion_are_outlined(scan):
 def test_all_scans_are_on_pages_and_flagged_ones_come_first(scan, tmp_path):
     rows = rows_of(scan, COLUMNS * ROWS + 3)
     rows.loc[40, "outlier"] = "atlas_dice 0.62 (z -8.1)"
-    rows.loc[41, "status"] = "failed"
+    rows.loc[41, ["status", "message", "image"]] = "failed", "truncated", ""
+    rows.loc[42, ["status", "message"]] = "failed", "brain_ml is 200"  # measured, hence pictured
+    rows.loc[43, "flag"] = "brain_ml is 700"
     rows = pd.concat([rows, rows_of(scan, 1, "t1")], ignore_index=True)
     paths = draw_sheets(rows, tmp_path / "sheets")
     assert [path.name for path in paths] == ["t1-01.png", "t2-01.png", "t2-02.png"]
@@ -78,8 +80,17 @@ def test_all_scans_are_on_pages_and_flagged_ones_come_first(scan, tmp_path):
     assert sheets["t2-02.png"].shape == (HEIGHT, 2 * WIDTH, 3)  # two are left: one of the 75 has failed
     corners = sheets["t2-01.png"][::HEIGHT, ::WIDTH]
     framed = (corners == FLAG).all(axis=2)
-    assert framed[0, 0] and framed.sum() == 1
+    assert framed[0, :3].all() and framed.sum() == 3
     assert not (sheets["t2-02.png"] == FLAG).all(axis=2).any()
+
+
+def test_a_refused_scan_shows_the_reason_and_not_the_path(scan, tmp_path):
+    sheets = []
+    for number, path in enumerate(("", "/my scans/s_mask.nii.gz: ")):
+        rows = rows_of(scan, 1)
+        rows.loc[0, ["status", "message"]] = "failed", f"{path}brain_ml is 200"
+        sheets.append(draw_sheets(rows, tmp_path / str(number))[0].read_bytes())
+    assert sheets[0] == sheets[1]
 
 
 def test_equal_scans_give_equal_bytes(scan, tmp_path):

@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from uad.errors import InputError
+from uad.common.errors import InputError
 from uad.reporting import style
 from uad.reporting.curves import learning_curves_figure, read_curve, read_curves
+
+pytestmark = pytest.mark.slow
 
 ARMS = [
     {"arm": name, "label": label, "control": name == "chance"}

@@ -1,4 +1,7 @@
-"""Noise schedule, OpenSimplex noise and the diffusion process against paper_spec 5 and 10."""
+"""Noise schedule, OpenSimplex noise and the diffusion process.
+
+docs/paper.md#diffusion, docs/paper.md#noise, docs/paper.md#inference
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,7 @@ def test_octaves_equal_the_sum_over_the_package():
 
 def test_noise_statistics_of_the_authors():
     fields = octave_noise(96, 96, np.arange(600) * 104_729)
-    # The values of paper_spec 5 [X], which come from an unknown number of fields themselves.
+    # The values of docs/paper.md#noise, which come from an unknown number of fields themselves.
     assert fields.std().item() == pytest.approx(0.590, abs=0.02)
     assert fields.std(dim=(1, 2)).mean().item() == pytest.approx(0.545, abs=0.015)
     assert fields.mean(dim=(1, 2)).std().item() == pytest.approx(0.22, abs=0.03)
@@ -79,7 +82,7 @@ def test_noise_statistics_of_the_authors():
 def test_random_offset_makes_the_noise_stationary():
     seeds = np.random.default_rng(0).integers(0, 2**62, 1000)
     fields = octave_noise(16, 16, seeds, offset=True)
-    # The octaves are independent, of standard deviation 0.37 each (paper_spec 5). A standard deviation from
+    # The octaves are independent, of standard deviation 0.37 each (docs/paper.md#noise). A standard deviation from
     # 1000 fields has an error of 1 / sqrt(2000) = 2.2 %, and 256 pixels stray by up to 4 of them.
     expected = 0.37 * sum(0.64**k for k in range(6)) ** 0.5
     np.testing.assert_allclose(fields.std(dim=0), expected, rtol=0.1)

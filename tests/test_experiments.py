@@ -15,9 +15,8 @@ import torch
 from matplotlib.text import Text
 from torch import nn
 
-from uad.config.model import ConditionedDiffusionSettings, DiffusionSettings
-from uad.errors import InputError
-from uad.experiments import (
+from uad.common.errors import InputError
+from uad.inference.contrast import (
     CONDITIONED,
     HISTOGRAM_CONTRASTS,
     SLICE_CONTRASTS,
@@ -32,10 +31,13 @@ from uad.experiments import (
 )
 from uad.methods import Scan, load_method
 from uad.methods.base import Method
+from uad.methods.settings import ConditionedDiffusionSettings, DiffusionSettings
 from uad.networks.conditioned import ConditionedUNet
+from uad.networks.weights import recipe_of, save_model
 from uad.reporting import style
 from uad.reporting.experiments import contrast_figure, histograms_figure, load_experiments
-from uad.weights import recipe_of, save_model
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 UNET = {"base": 8, "multipliers": [1, 1], "blocks": 1, "attention_heads": 1, "head_channels": 8}

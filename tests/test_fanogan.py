@@ -1,4 +1,4 @@
-"""f-AnoGAN: sizes, losses in closed form, whose turn it is, and what stays frozen.  baseline_specs 6 and 12."""
+"""f-AnoGAN: sizes, losses in closed form, whose turn it is, and what stays frozen.  docs/paper.md#f-anogan"""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_the_generator_grows_a_seed_of_3_to_96():
             lambda _module, inputs, output: sizes.append((*inputs[0].shape[1:], output.shape[2]))
         )
     network.generator(torch.zeros(1, 128, device="meta"))
-    # spec: five blocks 8d, 4d, 4d, 2d, d after a seed of 8d, d = 64
+    # docs/paper.md#f-anogan: five blocks 8d, 4d, 4d, 2d, d after a seed of 8d, d = 64
     assert [(channels, height) for channels, height, *_ in sizes] == [
         (512, 3),
         (512, 6),
@@ -48,7 +48,7 @@ def test_sizes_and_cost_are_those_of_the_specification():
     with torch.device("meta"):
         network = AdversarialAutoencoder(96, 96)
     million = {part: sum(p.numel() for p in getattr(network, part).parameters()) / 1e6 for part in FAnoGAN.parts}
-    # baseline_specs 0: 9.3, 9.1, 9.7 M parameters; 6.3, 2.8, 2.8 GFLOP, which leave out the 1x1 shortcuts
+    # docs/paper.md#f-anogan: 9.3, 9.1, 9.7 M parameters; 6.3, 2.8, 2.8 GFLOP, which leave out the 1x1 shortcuts
     assert million == pytest.approx({"generator": 9.3, "critic": 9.1, "encoder": 9.7}, abs=0.05)
     steps = [(512, 512, 3), (512, 256, 6), (256, 256, 12), (256, 128, 24), (128, 64, 48)]  # channels, smaller side
     shortcuts = sum(2 * n_in * n_out * side**2 for n_in, n_out, side in steps) / 1e9

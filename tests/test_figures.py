@@ -14,9 +14,11 @@ from matplotlib.container import BarContainer
 from matplotlib.text import Text
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from uad import pictures
-from uad.errors import InputError
+from uad.common import pictures
+from uad.common.errors import InputError
 from uad.reporting import architecture, figures, overview, panels, residuals, style
+
+pytestmark = pytest.mark.slow
 
 PLACES = [("brats21", "t2"), ("wmh", "t1")]
 
@@ -98,7 +100,12 @@ def test_overview_draws_bars_folds_and_controls():
     panel = figure.axes[0]
     bars = [box for group in panel.containers if isinstance(group, BarContainer) for box in group]
     assert [bar.get_width() for bar in bars] == pytest.approx([25, 18, 38])  # AE, DDPM fold 0 at 500, its ensemble
-    assert sorted(panel.collections[0].get_offsets()[:, 0]) == pytest.approx([20, 30])
+    dots = panel.collections[0].get_offsets().tolist()
+    assert dots[:2] == [pytest.approx([20, -0.2]), pytest.approx([30, 0.2])]  # the folds of AE, whose bar is about 0
+    assert dots[2:] == [pytest.approx([18, 1]), pytest.approx([38, 2])]
+    whisker = panel.lines[0].get_xdata()
+    assert np.nanmin(whisker) == pytest.approx(25 - math.sqrt(50))  # folds at mean ± 5: std with n-1
+    assert np.nanmax(whisker) == pytest.approx(25 + math.sqrt(50))
     assert [tick.get_text() for tick in panel.get_yticklabels()] == ["AE", "DDPM", "DDPM (ENS)", "SVAE"]
     texts = texts_of(figure)
     assert texts.count("missing") == 2  # SVAE, once per panel
@@ -118,10 +125,11 @@ def test_overview_of_one_cohort_is_one_column_wide(tmp_path):
     assert_nothing_cut(figure)
 
 
-def test_same_input_gives_same_bytes(tmp_path):
+@pytest.mark.parametrize("draw", [figures.noise_level_figure, overview.overview_figure])
+def test_same_input_gives_same_bytes(tmp_path, draw):
     written = []
     for name in ("a", "b"):
-        paths = style.save(figures.noise_level_figure(metric_rows(), ARMS, PLACES[:1], [0, 1]), tmp_path / name)
+        paths = style.save(draw(metric_rows(), ARMS, PLACES[:1], [0, 1]), tmp_path / name)
         written.append([path.read_bytes() for path in paths])
     assert written[0] == written[1]
     assert b"<dc:date>" not in written[0][1]

@@ -9,17 +9,17 @@ import pandas as pd
 import pytest
 import torch
 
+from uad.common.errors import DiskFull, run_program
+from uad.common.files import atomic_path
+from uad.common.store import Store, new_array
 from uad.config.model import TrainSettings
-from uad.errors import DiskFull, run_program
-from uad.files import atomic_path
+from uad.inference.run import read_arm_on_cohort
 from uad.methods import load_method
+from uad.networks.weights import save_model
 from uad.preprocessing.scan import Scan
 from uad.preprocessing.shard import run_shard
-from uad.reconstruction import read_arm_on_cohort
-from uad.slices import SliceSource
-from uad.store import Store, new_array
-from uad.training import train_arm
-from uad.weights import save_model
+from uad.training.loop import train_arm
+from uad.training.slices import SliceSource
 
 MB = 1_000_000
 NOISE = np.random.default_rng(0)

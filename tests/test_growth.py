@@ -19,18 +19,20 @@ from nilearn.datasets import load_mni152_template
 
 from uad.cohorts import ingest
 from uad.cohorts.folder import FolderAdapter
+from uad.common.store import Store
+from uad.common.tabular import read_table
 from uad.config.model import PackSettings, PreprocessSettings, TrainSettings
+from uad.inference.run import read_arm_on_cohort
 from uad.methods import load_method
 from uad.metrics import pooled
-from uad.packing import pack
 from uad.preprocessing.contact_sheets import draw_sheets
+from uad.preprocessing.pack import pack
 from uad.preprocessing.register import register_shard
 from uad.preprocessing.skull_strip import skull_strip_shard
-from uad.reconstruction import read_arm_on_cohort
-from uad.scoring import RowKeys, ScoreSettings, VolumeToScore, healthy_thresholds, score_cohort
-from uad.slices import SliceSource
-from uad.store import Store
-from uad.tabular import read_table
+from uad.scoring.protocol import RowKeys, ScoreSettings, VolumeToScore, healthy_thresholds, score_cohort
+from uad.training.slices import SliceSource
+
+pytestmark = pytest.mark.slow
 
 FEW, MANY = 3, 30
 SETTINGS = PackSettings(crop=(72, 80, 60), dtype="float32", curvature_flow={"iterations": 0})
@@ -65,7 +67,7 @@ def shard_of(folder, count):
 
 def sheets_of(folder, count):
     """Picture that many preprocessed scans."""
-    rows = shard_of(folder, count).assign(outlier="")
+    rows = shard_of(folder, count).assign(message="", flag="", outlier="")
     return lambda: draw_sheets(rows, folder / "sheets")
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from uad.errors import InputError
-from uad.files import sha256_of
+from uad.common.errors import InputError
+from uad.common.files import sha256_of
+from uad.common.volumes import Volume, read_label, reorient, write_volume
 from uad.preprocessing.hd_bet import HdBet, choose_device
-from uad.volumes import Volume, read_label, reorient, write_volume
 
 ARCHITECTURE = {
     "n_stages": 2, "features_per_stage": [4, 8], "conv_op": "torch.nn.Conv3d", "kernel_sizes": [[3] * 3] * 2,

@@ -18,7 +18,7 @@ import pytest
 
 from uad.cohorts import ADAPTERS
 from uad.cohorts.unpack import MARKER, unpack
-from uad.errors import InputError
+from uad.common.errors import InputError
 
 WANTED = [re.compile(r"(?:^|/)keep\d*\.bin$")]
 BOUNDS = {"max_bytes": 10**6, "max_members": 100}
@@ -151,7 +151,7 @@ def test_a_zip_that_lies_about_its_sizes(tmp_path):
 
 @pytest.mark.parametrize("name", [name for name, adapter in ADAPTERS.items() if adapter.parts])
 def test_bounds_follow_from_the_published_sizes(name):
-    """data_and_tools_facts 1 to 5: unpacked sizes in GB; the bound leaves room and is no blank cheque."""
+    """docs/paper.md#ixi to docs/paper.md#wmh: unpacked sizes in GB; the bound leaves room and is no blank cheque."""
     published = {
         "ixi": (4.84, 581),
         "brats21": (13.4, 6255),

@@ -19,10 +19,10 @@ from uad.cohorts.folder import FolderAdapter
 from uad.cohorts.ixi import Ixi
 from uad.cohorts.mslub import Mslub
 from uad.cohorts.wmh import Wmh
-from uad.errors import InputError
+from uad.common.errors import InputError
 
 ROOT = Path(__file__).parents[1]
-BRATS = np.array([[-1.0, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]])  # data_and_tools_facts 2
+BRATS = np.array([[-1.0, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]])  # docs/paper.md#brats21
 SMALL = np.diag([1.0, 1, 1, 1])
 
 
@@ -108,7 +108,7 @@ def test_a_repaired_cohort_leaves_no_refusal_behind(tmp_path):
     assert not (tmp_path / "out/cohort.failed.md").exists()
 
 
-# --- quirks of the data sets (data_and_tools_facts 1 to 5) --------------------------------------------------
+# --- quirks of the data sets (docs/paper.md#ixi to docs/paper.md#wmh) ------------------------------------------------
 
 
 def shifted(affine: np.ndarray, voxels: float) -> np.ndarray:
@@ -166,7 +166,7 @@ def test_ixi_pairs_sites_and_grids(tmp_path):
     assert "- 1 subjects dropped, no t2: IXI116-Guys-0739" in report
     assert "| site Guys | 1 |" in report and "| subjects found | 3 |" in report
     assert "| t1 | 2 | 9 x 9 x 7 | 0.94 x 0.94 x 1.2 | PIR |" in report
-    assert "1, e.g. IXI600-Guys-T1.nii.gz" in report
+    assert "- 1 image file passed over, no file of ixi by its name: IXI600-Guys-T1.nii.gz" in report
 
 
 def test_another_grid_than_published_is_reported_where_scans_are_registered_anyway(tmp_path):

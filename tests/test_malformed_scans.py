@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from uad.errors import InputError
-from uad.nifti import read_header
-from uad.volumes import label_values, read_image, read_label, reorient
+from uad.common.errors import InputError
+from uad.common.nifti import read_header
+from uad.common.volumes import label_values, read_image, read_label, reorient
 
 SHAPE = (5, 6, 7)
 VOXELS = np.random.default_rng(0).integers(0, 200, SHAPE).astype(np.int16)

@@ -12,7 +12,7 @@ LIBRARY = Path(__file__).parents[1] / "workflow_scripts"
 
 PROGRAM = """
 import ctypes, resource
-from uad.memory import keep_freed_memory
+from uad.common.memory import keep_freed_memory
 library = ctypes.CDLL(None)
 library.malloc.restype = ctypes.c_void_p
 library.free.argtypes = [ctypes.c_void_p]

@@ -61,7 +61,7 @@ def network_of(method, seed=0):
 def test_output_is_finite_of_the_right_shape_and_repeatable(method, tmp_path):
     volume = scan()
     if type(method).__name__ == "Maps":
-        np.save(tmp_path / "scan0.npy", np.ones(SHAPE, np.float32))
+        np.save(tmp_path / "scan0.npy", volume.image)
         method.params = type(method.params)(folder=str(tmp_path))
         method.enter("mslub", "t2", 0)
     if method.gives == "map":
@@ -150,8 +150,8 @@ def test_cpu_and_gpu_agree(method):
 def test_model_files_round_trip(method, tmp_path):
     if not method.trains:
         pytest.skip("nothing to train")
-    from uad.errors import InputError
-    from uad.weights import load_model, save_model
+    from uad.common.errors import InputError
+    from uad.networks.weights import load_model, save_model
 
     network, images = network_of(method), torch.from_numpy(scan().image)[:, None]
     save_model(network, tmp_path / "model.safetensors", {"method": "this"})
@@ -188,7 +188,7 @@ def test_thresh_is_the_image_inside_the_brain():
 
 
 def test_histogram_equalisation_keeps_the_ranking():
-    # baseline_specs 1: AUPRC depends on ranks only, and equalisation is monotone
+    # docs/paper.md#thresh: AUPRC depends on ranks only, and equalisation is monotone
     from sklearn.metrics import average_precision_score
 
     thresh, volume = load_method("thresh"), scan()
@@ -213,7 +213,7 @@ def test_condition_is_computed_once_per_volume():
 
 
 def test_ddpm_reads_each_level_with_new_noise():
-    # paper_spec 10: every forward pass of the ensemble draws its own field
+    # docs/paper.md#inference: every forward pass of the ensemble draws its own field
     method = built("ddpm")
     network = network_of(method).train(False)
     for p in network.parameters():
@@ -224,7 +224,7 @@ def test_ddpm_reads_each_level_with_new_noise():
 
 
 def test_maps_of_another_program_are_checked(tmp_path):
-    from uad.errors import InputError
+    from uad.common.errors import InputError
 
     maps = load_method("maps")
     method = maps(maps.Params(folder=str(tmp_path / "{cohort}-{modality}-{fold}")))

@@ -1,4 +1,7 @@
-"""Networks against the counts and sizes of paper_spec 6-8 and baseline_specs 0 and 2."""
+"""Networks against published counts and sizes.
+
+docs/paper.md#u-net, docs/paper.md#condition, docs/paper.md#spark, docs/paper.md#ae
+"""
 
 from __future__ import annotations
 

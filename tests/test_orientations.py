@@ -14,11 +14,13 @@ from scipy.ndimage import gaussian_filter
 
 from uad.cohorts import ingest
 from uad.cohorts.folder import FolderAdapter
+from uad.common.files import sha256_of
+from uad.common.tabular import read_table
 from uad.config.model import PreprocessSettings
-from uad.files import sha256_of
 from uad.preprocessing.register import register_shard
 from uad.preprocessing.skull_strip import skull_strip_shard
-from uad.tabular import read_table
+
+pytestmark = pytest.mark.slow
 
 ORDERS = [
     "".join(letters)

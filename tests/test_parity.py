@@ -1,4 +1,4 @@
-"""The parity door on made-up rows of Thresh: numbers, verdicts and where it says to look.  baseline_specs 1"""
+"""The parity door on made-up rows of Thresh: numbers, verdicts and where it says to look.  docs/paper.md#thresh"""
 
 import pandas as pd
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from uad.reporting.parity import HINTS, parity_report
 from uad.reporting.tables import Reader
 
-PAPER = {  # Dice and AUPRC as printed, paper_spec 16
+PAPER = {  # Dice and AUPRC as printed, docs/paper.md#thresh
     ("brats21", "t2"): (19.69, 20.27),
     ("mslub", "t2"): (6.21, 4.23),
     ("atlas", "t1"): (4.41, 1.71),

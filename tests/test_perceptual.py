@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from uad.errors import InputError
+from uad.common.errors import InputError
 from uad.metrics.perceptual import (
     MedicalNetResNet10,
     load_backbone,

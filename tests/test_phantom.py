@@ -14,10 +14,12 @@ import pytest
 from nibabel.processing import resample_from_to
 from nilearn.datasets import load_mni152_brain_mask
 
-from uad.cohorts.phantom import ixi, mslub, write_phantom_cohort
-from uad.cohorts.phantom.anatomy import Subject, covering_grid
-from uad.errors import InputError
-from uad.files import sha256_of
+from uad.common.errors import InputError
+from uad.common.files import sha256_of
+from uad.phantoms import ixi, mslub, write_phantom_cohort
+from uad.phantoms.anatomy import Subject, covering_grid
+
+pytestmark = pytest.mark.slow
 
 VOXEL = 4.0
 SUBJECTS = 4
@@ -156,7 +158,7 @@ def test_mslub_headers(cohorts):
         np.testing.assert_allclose(np.abs(half), 0.5, atol=1e-4)
         assert set(np.unique(values(label))) == {0, 1}
         assert label.get_data_dtype() == np.int16
-        # index-aligned all the same (facts 3: 99.92 % of the lesion voxels are in the mask)
+        # index-aligned all the same (docs/paper.md#mslub: 99.92 % of the lesion voxels are in the mask)
         assert values(mask)[values(label) > 0].mean() > 0.999
 
 

@@ -1,11 +1,11 @@
-"""Erosion, median and component filter against SciPy and scikit-image on whole volumes.  paper_spec 12."""
+"""Erosion, median and component filter against SciPy and scikit-image, whole volumes.  docs/paper.md#post-processing"""
 
 import numpy as np
 import pytest
 from scipy import ndimage
 from skimage.measure import label, regionprops
 
-from uad.postprocessing import PostProcessing, clean_map, erode_slices, median_filter, remove_small_components
+from uad.scoring.postprocessing import PostProcessing, clean_map, erode_slices, median_filter, remove_small_components
 
 SHAPE = (12, 30, 54)  # width 54: two iterations of erosion
 

@@ -1,11 +1,15 @@
 """Training under a cluster's hand: SIGTERM at any step keeps everything, the rerun ends bit-equal."""
 
+import json
 import os
 import random
 import re
 import signal
+import subprocess
+import sys
 import time
 from multiprocessing import active_children
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,18 +18,21 @@ from safetensors.torch import load_file
 from tiny import TINY
 from training_job import TrainingJob, shell_of
 
-import uad.training
+import uad.training.loop
+from uad.common.errors import Interrupted
 from uad.config.model import TrainSettings
-from uad.errors import Interrupted
 from uad.methods import load_method
-from uad.slices import SliceSource
-from uad.training import train_arm
+from uad.training.loop import train_arm
+from uad.training.slices import SliceSource
 
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
 VOLUMES = np.random.default_rng(0).random((10, 6, 16, 16)).astype(np.float32)
 STEPS, EVERY = 13, 4
 
 
-class Signalled(uad.training._Training):
+class Signalled(uad.training.loop._Training):
     """Gets SIGTERM in the middle of one step."""
 
     at = None
@@ -39,7 +46,7 @@ class Signalled(uad.training._Training):
 
 @pytest.fixture(autouse=True)
 def _signalled(monkeypatch):
-    monkeypatch.setattr(uad.training, "_Training", Signalled)
+    monkeypatch.setattr(uad.training.loop, "_Training", Signalled)
 
 
 def trained(name, folder, at=None):
@@ -85,7 +92,7 @@ def undisturbed(tmp_path_factory):
 def test_sigterm_checkpoints_the_step_at_hand_and_the_rerun_ends_bit_equal(name, at, tmp_path, undisturbed):
     weights, curve, best = undisturbed(name)
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Interrupted, match=rf"stopped by SIGTERM after step {at + 1}/{STEPS}"):
+    with pytest.raises(Interrupted, match=rf"stopped by a signal after step {at + 1}/{STEPS}"):
         trained(name, tmp_path, at)
     assert signal.getsignal(signal.SIGTERM) == before
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == at + 1
@@ -111,8 +118,10 @@ def test_a_training_that_is_stopped_again_and_again_ends_bit_equal(tmp_path, und
 
 def test_workers_that_load_data_outlive_sigterm(tmp_path, undisturbed, monkeypatch):
     # on a GPU, slices are drawn in processes of their own
-    loader = uad.training.DataLoader
-    monkeypatch.setattr(uad.training, "DataLoader", lambda data, **options: loader(data, **options | workers_of(data)))
+    loader = uad.training.loop.DataLoader
+    monkeypatch.setattr(
+        uad.training.loop, "DataLoader", lambda data, **options: loader(data, **options | workers_of(data))
+    )
     with pytest.raises(Interrupted, match="after step 7/"):
         trained("ae", tmp_path, 6)
     assert not active_children()
@@ -120,7 +129,7 @@ def test_workers_that_load_data_outlive_sigterm(tmp_path, undisturbed, monkeypat
 
 
 def workers_of(data):
-    return {"num_workers": 2} if isinstance(data, uad.training.Steps) else {}
+    return {"num_workers": 2} if isinstance(data, uad.training.loop.Steps) else {}
 
 
 def test_a_training_that_was_complete_keeps_its_learning_curve(tmp_path, undisturbed):
@@ -146,7 +155,7 @@ def test_sigterm_to_every_process_of_the_job_reaches_the_training(job, tmp_path)
     time.sleep(draw.random() * 0.3)
     os.killpg(process.pid, signal.SIGTERM)
     assert process.wait() == 128 + signal.SIGTERM
-    (step,) = re.findall(r"^stopped by SIGTERM after step (\d+)/100; .*last\.ckpt is written", log.read_text(), re.M)
+    (step,) = re.findall(r"^stopped by a signal after step (\d+)/100; .*last\.ckpt is written", log.read_text(), re.M)
     assert not (tmp_path / "stopped/model.safetensors").exists()
     assert job(tmp_path / "stopped").wait() == 0
     assert f"resuming at step {step}" in log.read_text()
@@ -156,4 +165,58 @@ def test_sigterm_to_every_process_of_the_job_reaches_the_training(job, tmp_path)
 
 
 def test_both_rules_that_train_let_the_signal_through():
-    assert all(shell_of(rule).startswith("trap '' TERM; python ") for rule in ("pretrain", "train"))
+    assert all(shell_of(rule).startswith("trap : TERM INT; python ") for rule in ("pretrain", "train"))
+
+
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_the_driver_checkpoints_its_training(tmp_path, asked):
+    """Ctrl-C reaches every process of the terminal, `kill` the driver alone; both keep the step at hand."""
+    driver = Driver(tmp_path)
+    process = driver.start()
+    while "step 20/" not in driver.log():
+        assert process.poll() is None, driver.said()
+        time.sleep(0.05)
+    if asked == signal.SIGINT:
+        os.killpg(process.pid, asked)
+    else:
+        process.send_signal(asked)
+    assert process.wait(timeout=60) != 0
+    (step,) = re.findall(r"^stopped by a signal after step (\d+)/", driver.log(), re.M)
+    assert "Trying to restart" not in driver.said()
+    assert driver.start().wait() == 0, driver.said()
+    assert f"resuming at step {step}" in driver.log()
+
+
+class Driver:
+    """A real Snakemake, in a terminal of its own, that trains one arm of the demo on made-up slices."""
+
+    def __init__(self, folder):
+        for name in ("Snakefile", "rules", "workflow_scripts", "envs", "demo", "config.yaml"):
+            (folder / name).symlink_to(ROOT / name)
+        self.folder, self.results = folder, folder / "results/small"
+        (self.results / "store").mkdir(parents=True)
+        (self.results / "splits").mkdir()
+        TrainingJob(self.results / "store", "ae")
+        (self.results / "store/s.tsv").rename(self.results / "splits/ixi.tsv")
+        (self.results / "leaks.tsv").touch()
+        keys = {"max_steps": 500, "batch_size": 4, "validate_every": 20, "validation_slices": 2}
+        overlay = {"run": "small", "train": keys, "arms": {"ae": {"train": keys}}}
+        (folder / "small.json").write_text(json.dumps(overlay))
+
+    def start(self, *arguments):
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        with open(self.folder / "driver.log", "w") as said:
+            return subprocess.Popen(
+                [sys.executable, "-m", "snakemake", "--cores", "1", "--retries", "2", "--allowed-rules", "train",
+                 "--configfile", "demo/config.yaml", "small.json", *arguments,
+                 "--", "results/small/models/ae/t2/fold0/model.safetensors"],
+                cwd=self.folder, env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
+                stdout=said, stderr=said, start_new_session=True,
+            )  # fmt: skip
+
+    def log(self):
+        log = self.results / "logs/train/ae-t2-fold0.log"
+        return log.read_text() if log.exists() else ""
+
+    def said(self):
+        return (self.folder / "driver.log").read_text()

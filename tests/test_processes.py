@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from uad.processes import forked_workers
+from uad.common.processes import forked_workers
 
 SCRIPTS = Path(__file__).parents[1] / "workflow_scripts"
 WORKING = """
 import os, time
-from uad.processes import forked_workers
+from uad.common.processes import forked_workers
 with forked_workers(2) as pool:
     work = [pool.submit(time.sleep, 0.5) for _ in range(4)]
     work[1].result()  # both have worked

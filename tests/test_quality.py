@@ -13,9 +13,9 @@ from scipy.ndimage import gaussian_filter, shift
 from scipy.stats import median_abs_deviation
 from sklearn.metrics import mutual_info_score
 
+from uad.common.volumes import Volume, write_volume
 from uad.preprocessing.quality import mutual_information, outliers, robust_scores
 from uad.preprocessing.shard import COLUMNS
-from uad.volumes import Volume, write_volume
 
 ROOT = Path(__file__).parents[1]
 
@@ -121,7 +121,7 @@ class TestOutliers:
 
 
 def test_program(tmp_path):
-    rows = shard(atlas_dice=0.5)
+    rows = shard(atlas_dice=0.5, flag="atlas_dice is 0.5")
     rows["image"] = rows["mask"] = str(tmp_path / "scan.nii.gz")
     write_volume(rows["image"][0], Volume(np.pad(np.ones((4, 4, 4), np.float32), 1), np.eye(4)))
     for number, part in enumerate((rows[::2], rows[1::2])):
@@ -131,7 +131,9 @@ def test_program(tmp_path):
                "--sheets", tmp_path / "sheets"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "[quality] s03 t2 stands out: atlas_dice 0.5 (z -" in done.stderr
+    assert "[quality] s03 t2 is flagged: atlas_dice is 0.5" in done.stderr
     table = pd.read_csv(tmp_path / "quality.tsv", sep="\t", keep_default_na=False)
+    assert table["flag"].tolist() == [""] * 3 + ["atlas_dice is 0.5"] + [""] * 16
     assert table["subject"].tolist() == rows["subject"].tolist()
     assert (table["outlier"] != "").sum() == 1
     assert [path.name for path in (tmp_path / "sheets").iterdir()] == ["t2-01.png"]

@@ -11,23 +11,27 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from real_data import SHARED
 
+from uad.common.tabular import read_table
+from uad.common.volumes import read_image, read_label
 from uad.config.model import PreprocessSettings
 from uad.preprocessing.itk import ants
 from uad.preprocessing.register import register_shard
 from uad.preprocessing.skull_strip import skull_strip_shard
-from uad.tabular import read_table
-from uad.volumes import read_image, read_label
 
 ROOT = Path(__file__).parents[1]
-DATA = ROOT.parent / "shared" / "data"
+DATA = SHARED / "data"
 RAW = DATA / "mslub" / "longitudinal" / "raw" / "patient01"
 ATLAS = DATA / "sri24" / "spgr.nii.gz"
 HD_BET = ROOT / "demo" / "hd_bet"
 
-pytestmark = pytest.mark.skipif(
-    not RAW.is_dir() or not ATLAS.is_file(), reason=f"real scans are not at {DATA} (not part of the project)"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not RAW.is_dir() or not ATLAS.is_file(), reason=f"real scans are not at {DATA} (not part of the project)"
+    ),
+]
 
 
 def true_brain_mask(scan: Path, transforms: list[str], target: Path) -> Path:

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from uad import pictures
-from uad.benchmarks import read_benchmarks
-from uad.errors import InputError
+from uad.common import pictures
+from uad.common.errors import InputError
+from uad.reporting.benchmarks import read_benchmarks
 from uad.reporting.report import breakdown, build, comparisons, costs, niivue, origins, quality, reproduced, scans
 from uad.reporting.report.page import duration, number
 
@@ -307,6 +307,15 @@ def test_failed_scans_are_counted_and_named(inputs):
         ["BraTS21 (T2)", "5", "1", "1415", "1400", "1430", "0.935", "0.920", "0.90", "1.20", "0.10", "1.5"]
     ]
     assert texts(quality.failure_table(rows)) == [["lost", "BraTS21 (T2)", "truncated <file>"]]
+
+
+def test_flags_of_the_shards_and_of_the_store_are_named(inputs, tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "brats21_t2.json").write_text('{"flags": {"scan-9": "the packed box cuts off all"}}')
+    table = quality.flag_table(quality.read_shards(inputs["shards"]), [PLACE], tmp_path)
+    assert texts(table) == [
+        ["scan-0", "BraTS21 (T2)", "n4_ratio is 1"], ["scan-9", "BraTS21 (T2)", "the packed box cuts off all"],
+    ]  # fmt: skip
 
 
 def test_thumbnails_show_the_worst_scans_first(report):

@@ -1,4 +1,4 @@
-"""One arm from cached arrays to rows and pictures, on a small made-up run folder.  DESIGN decisions 8 and 13."""
+"""One arm from cached arrays to rows and pictures, on a small made-up run folder.  docs/formats.md"""
 
 import json
 from pathlib import Path
@@ -8,13 +8,15 @@ import pandas as pd
 import pytest
 import torch
 
+from uad.common.errors import InputError
+from uad.common.store import INDEX_COLUMNS, Store
 from uad.config.model import ReportSettings
-from uad.errors import InputError
+from uad.inference.run import Reconstructions, read_arm_on_cohort
 from uad.methods import load_method
-from uad.reconstruction import Reconstructions, read_arm_on_cohort
 from uad.reporting.panels import load_example
-from uad.score_arm import VIEWER_SCANS, ArmScorer, spread_over
-from uad.store import INDEX_COLUMNS, Store
+from uad.scoring.score_arm import VIEWER_SCANS, ArmScorer, spread_over
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 SHAPE = (8, 24, 26)

@@ -1,4 +1,7 @@
-"""The scoring protocol on small cohorts: controls, thresholds, exclusions, rows.  paper_spec 12, 13."""
+"""The scoring protocol on small cohorts: controls, thresholds, exclusions, rows.
+
+docs/paper.md#threshold, docs/paper.md#metrics
+"""
 
 import tracemalloc
 from collections import Counter
@@ -11,9 +14,9 @@ from scipy import ndimage
 from skimage.measure import label as label_components
 from sklearn.metrics import average_precision_score, f1_score
 
-from uad.errors import InputError
-from uad.postprocessing import PostProcessing
-from uad.scoring import RowKeys, ScoreSettings, VolumeToScore, ablations_of, healthy_thresholds, score_cohort
+from uad.common.errors import InputError
+from uad.scoring.postprocessing import PostProcessing
+from uad.scoring.protocol import RowKeys, ScoreSettings, VolumeToScore, ablations_of, healthy_thresholds, score_cohort
 
 SHAPE = (16, 40, 50)  # two iterations of erosion
 KEYS = RowKeys(arm="ae-small", method="ae", modality="t2", fold=1, cohort="brats21", t_test="500")

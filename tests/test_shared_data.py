@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from uad.common.errors import InputError
+from uad.common.recipe import settings_record
 from uad.config import resolve
 from uad.config.data_stages import (
     ingest_settings,
@@ -20,9 +22,9 @@ from uad.config.data_stages import (
     split_settings,
 )
 from uad.config.load import merge
-from uad.errors import InputError
-from uad.recipe import settings_record
-from uad.shared_data import FOLDERS, check_data, link_data, refuse_links
+from uad.workflow.shared_data import FOLDERS, check_data, link_data, refuse_links
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 FULL, DEMO = (yaml.safe_load((ROOT / name).read_text()) for name in ("config.yaml", "demo/config.yaml"))
@@ -103,9 +105,9 @@ def test_what_changes_no_data_may_differ(results):
 def test_data_of_an_older_version_of_a_stage_are_refused(results):
     record = results / "a/store/ixi_t2.json"
     content = json.loads(record.read_text())
-    content["settings"]["versions"]["packing.py"] = 0
+    content["settings"]["versions"]["packing"] = 0
     record.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"made with versions\.packing\.py 0, this run has \d"):
+    with pytest.raises(InputError, match=r"made with versions\.packing 0, this run has \d"):
         share_data(config_of("b", data_of="a"), results / "b")
 
 
@@ -181,7 +183,7 @@ def test_the_run_plans_no_job_that_makes_data_and_one_without_the_key_all(checko
     assert MADE - {"acquire"} <= set(dry_run(checkout, "run=d"))
     assert state(checkout / "results/a") == before
     # and the run may still be given data of its own
-    assert not [path for path in (checkout / "results/b").iterdir() if path.is_symlink()]
+    assert not (checkout / "results/b").exists()
     assert MADE - {"acquire"} <= set(dry_run(checkout, "run=b"))
 
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from uad.files import exclusive
-from uad.recipe import write_settings
+from uad.common.files import exclusive
+from uad.common.recipe import write_settings
+
+pytestmark = pytest.mark.whole_run
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,8 +26,8 @@ def test_a_folder_is_held_by_one_process_and_free_when_that_is_killed(tmp_path):
     folder = tmp_path / "raw" / "ixi"
     program = """
 import sys, time
-from uad.files import exclusive
-from uad.recipe import write_settings
+from uad.common.files import exclusive
+from uad.common.recipe import write_settings
 with exclusive(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)

@@ -6,13 +6,16 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
 from uad.methods import load_method
-from uad.pretraining import PRETRAININGS
+from uad.methods.pretraining import PRETRAININGS
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = ("sbatch", "squeue", "sacct", "sinfo", "sacctmgr", "sshare", "scontrol", "scancel")
@@ -36,10 +39,11 @@ def copy(tmp_path_factory):
     return folder
 
 
-def snakemake(folder, *arguments):
-    path = f"{folder}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"
+def snakemake(folder, *arguments, path=None):
+    path = path or f"{folder}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    profile = [] if "--profile" in arguments else ["--profile", "slurm"]
     return subprocess.run(
-        [sys.executable, "-m", "snakemake", "--profile", "slurm", "--configfile", *OVERLAYS, *arguments],
+        [sys.executable, "-m", "snakemake", *profile, "--configfile", *OVERLAYS, *arguments],
         cwd=folder, capture_output=True, text=True,
         env={**os.environ, "PATH": path, "MOCK_SLURM": str(folder)},
     )  # fmt: skip
@@ -98,14 +102,14 @@ def test_lines_of_rules_on_gpus(submitted):
     common = "--parsable --export=ALL -A lab-17 -p gpu"
     # no --ntasks beside --gpus: clusters differ in what they make of it
     assert only(submitted, "skull_strip:cohort=ixi,shard=0") == (
-        f"{common} -t 120 --mem 16000 --requeue --cpus-per-task=1 --gpus=1"
+        f"{common} -t 60 --mem 16000 --requeue --cpus-per-task=1 --gpus=1"
     )
     # half an hour of AE on a GPU; SIGTERM two minutes before it ends
     assert only(submitted, "train:arm=ae,modality=t2,fold=0") == (
         f"{common} -t 30 --mem 16000 --requeue --cpus-per-task=1 --signal=TERM@120 --gpus=1"
     )
     assert only(submitted, "reconstruct:arm=thresh,modality=t2,fold=0") == (
-        f"{common} -t 120 --mem 16000 --requeue --cpus-per-task=1 --gpus=1"
+        f"{common} -t 60 --mem 16000 --requeue --cpus-per-task=1 --gpus=1"
     )
 
 
@@ -127,6 +131,42 @@ def test_the_variant_for_clusters_without_gpus_option(copy, tmp_path):
     settings = yaml.safe_load(text)["set-resources"]
     assert set(settings) == GPU_RULES
     assert all(entry["gpu"] == 0 and entry["gres"] == "'gpu:1'" for entry in settings.values())
+
+
+def test_no_attempt_asks_for_more_than_the_caps_of_the_profile(copy, tmp_path):
+    profile = (copy / "slurm/config.yaml").read_text()
+    profile, lines = re.subn(r"^  # - (runtime=|mem_mb=)\d+ ", r"  - \g<1>50 ", profile, flags=re.MULTILINE)
+    assert lines == 2
+    (copy / "capped").mkdir()
+    (copy / "capped/config.yaml").write_text(profile)
+    (copy / "submitted.jsonl").unlink(missing_ok=True)
+    (copy / "jobs.json").write_text(json.dumps(jobs_of(snakemake(copy, "-n", "--config", "run=capped").stdout)))
+    start = time.monotonic()
+    run = snakemake(copy, "--profile", "capped", "--config", "run=capped", "--slurm-init-seconds-before-status-checks",
+                    "1", "--max-jobs-per-timespan", "1000/1s", "--until", "phantom")  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert time.monotonic() - start < 60
+    texts = [asked(json.loads(line)["options"]) for line in (copy / "submitted.jsonl").read_text().splitlines()]
+    assert len(texts) == 2 and all("-t 50 --mem 50 " in text for text in texts)
+    # the cap is one job's, not of all jobs together: both were in the queue before either was through
+    said = run.stdout + run.stderr
+    assert said.rindex("submitted with SLURM jobid") < said.index("Finished jobid")
+
+
+@pytest.mark.parametrize(("account", "word"), [("CHANGE-ME", "slurm_account is still CHANGE-ME"), ("lab-17", "sbatch")])
+def test_an_unready_start_is_refused_before_anything_runs(copy, account, word):
+    (copy / account).mkdir()
+    profile = (ROOT / "slurm/config.yaml").read_text().replace("CHANGE-ME", account)
+    (copy / account / "config.yaml").write_text(profile)
+    tools = copy / account / "tools"  # this machine's, but for Slurm's
+    tools.mkdir()
+    for tool in Path("/usr/bin").iterdir():
+        if tool.name != "sbatch":
+            (tools / tool.name).symlink_to(tool)
+    path = f"{Path(sys.executable).parent}:{tools}"
+    run = snakemake(copy, "--profile", account, "--config", "run=unready", path=path)
+    assert run.returncode != 0 and word in run.stdout + run.stderr
+    assert not (copy / "results/unready/logs").exists() and "Trying to restart" not in run.stderr
 
 
 def test_gpu_rules_of_the_profile_are_those_of_the_rule_files():
@@ -166,6 +206,11 @@ def test_the_table_of_resources_says_what_the_rules_ask():
         assert (gpu == "1") == bool(resource(text, "gpu")), name
         assert numbers(memory) == numbers(resource(text, "mem_mb")), name
         assert numbers(minutes) == numbers(resource(text, "runtime")), name
+
+
+def test_downloads_are_not_repeated_by_snakemake():
+    fetching = {"acquire", "sri24", "hd_bet", "medicalnet", "authors_splits"}
+    assert {name for name, text in rules() if re.search(r"^    retries: 0", text, re.MULTILINE)} == fetching
 
 
 def test_every_retry_asks_for_more_memory_and_time():

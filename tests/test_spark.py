@@ -1,4 +1,4 @@
-"""SparK pre-training: what is hidden stays hidden, and the encoder fits the arm.  paper_spec 8."""
+"""SparK pre-training: what is hidden stays hidden, and the encoder fits the arm.  docs/paper.md#spark"""
 
 import json
 import subprocess
@@ -12,9 +12,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from uad.config.model import ConditionedDiffusionSettings, EncoderSettings, SparkSettings, TrainSettings
-from uad.errors import InputError
+from uad.common.errors import InputError
+from uad.config.model import TrainSettings
 from uad.methods import load_method
+from uad.methods.pretraining import PRETRAININGS, SparK, load_encoder
+from uad.methods.settings import ConditionedDiffusionSettings, EncoderSettings, SparkSettings
 from uad.networks.resnet import ResNetEncoder
 from uad.networks.spark import (
     MaskedAutoencoder,
@@ -24,10 +26,9 @@ from uad.networks.spark import (
     hidden_pixel_error,
     pad_to_cells,
 )
-from uad.pretraining import PRETRAININGS, SparK, load_encoder
-from uad.slices import SliceSource
-from uad.training import train_arm
-from uad.weights import recipe_of, save_model
+from uad.networks.weights import recipe_of, save_model
+from uad.training.loop import train_arm
+from uad.training.slices import SliceSource
 
 ROOT = Path(__file__).parents[1]
 TINY = {"depth": 10, "width": 4, "drop_path": 0.0}
@@ -380,7 +381,7 @@ def test_the_parameters_come_from_the_arm():
 
 
 def test_the_snakefile_can_read_it_without_torch():
-    code = "import uad.config, uad.pretraining, sys; assert 'torch' not in sys.modules"
+    code = "import uad.config, uad.methods.pretraining, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT / "workflow_scripts", check=True)
 
 

@@ -1,29 +1,29 @@
-"""Splits: the drawing rule as properties, and the authors' released CSVs against paper_spec 1."""
+"""Splits: the drawing rule as properties, and the authors' released CSVs against docs/paper.md#splits."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from real_data import SHARED
 
+from uad.cohorts.people import person_of
 from uad.cohorts.splits import (
     authors_splits,
     check_splits,
     draw_splits,
     overlaps,
-    person_of,
     read_splits,
 )
-from uad.errors import InputError
-from uad.tabular import write_table
+from uad.common.errors import InputError
+from uad.common.tabular import write_table
 
-CSVS = Path(__file__).parents[2] / "shared" / "data" / "splits"
+CSVS = SHARED / "data" / "splits"
 real_csvs = pytest.mark.skipif(not CSVS.is_dir(), reason="the authors' split CSVs are not on this machine")
 
 
@@ -39,7 +39,7 @@ def members(table: pd.DataFrame, split: str, fold: int) -> set[str]:
 
 
 def ixi_like(n: int = 577) -> pd.DataFrame:
-    """IXI's size and site shares (data facts 1: T2 from Guys 319, HH 185, IOP 74)."""
+    """IXI's size and site shares (docs/paper.md#ixi: T2 from Guys 319, HH 185, IOP 74)."""
     sites = ["Guys"] * (n - 259) + ["HH"] * 185 + ["IOP"] * 74
     return cohort([f"IXI{i:03d}-{site}-{i + 700:04d}" for i, site in enumerate(sites)], sites)
 
@@ -48,7 +48,7 @@ def ixi_like(n: int = 577) -> pd.DataFrame:
 
 
 def test_ixi_of_the_paper():
-    """Paper_spec 1: 358 / 44 / 158 in five folds; D5: disjoint validation sets and one test set."""
+    """docs/paper.md#splits: 358 / 44 / 158 in five folds; D5: disjoint validation sets and one test set."""
     subjects = ixi_like()
     table = draw_splits(subjects, {"train": 358, "val": 44, "test": 158}, folds=5, seed=3141)
     check_splits(table)
@@ -70,7 +70,7 @@ def test_ixi_of_the_paper():
 
 @pytest.mark.parametrize(("name", "val", "test"), [("BraTS2021", 100, 1151), ("sub", 175, 480), ("W", 15, 45)])
 def test_evaluated_cohorts_have_one_cut_for_all_folds(name, val, test):
-    """Sizes of paper_spec 1. The rule itself, worked out here: test first, then validation, by SHA-256."""
+    """Sizes of docs/paper.md#splits. The rule itself, worked out here: test first, then validation, by SHA-256."""
     subjects = cohort(f"{name}_{i:05d}" for i in range(val + test))
     table = draw_splits(subjects, {"val": val, "test": test}, folds=3, seed=11)
     by_hash = sorted(subjects["subject"], key=lambda s: hashlib.sha256(f"11:{s}".encode()).hexdigest())
@@ -235,7 +235,7 @@ def authors_ixi():
 
 @real_csvs
 def test_authors_ixi_counts(authors_ixi):
-    """Paper_spec 1: unique names after the T2 filter."""
+    """docs/paper.md#splits: unique names after the T2 filter."""
     table, _ = authors_ixi
     assert [len(members(table, "train", fold)) for fold in range(5)] == [372, 372, 374, 376, 376]
     assert [len(members(table, "val", fold)) for fold in range(5)] == [44, 44, 44, 43, 43]
@@ -259,7 +259,7 @@ def test_authors_ixi_of_t1_alone_is_not_filtered_by_t2():
 
 @real_csvs
 def test_authors_ixi_leakage(authors_ixi):
-    """Paper_spec 1: train/test 9,9,9,7,8; train/val 2,3,3 in folds 2,3,4; val/test 2,1 in folds 3,4."""
+    """docs/paper.md#splits: train/test 9,9,9,7,8; train/val 2,3,3 in folds 2,3,4; val/test 2,1 in folds 3,4."""
     table, notes = authors_ixi
     counts = overlaps(table).groupby(["first", "second", "fold"]).size()
     assert counts["train", "test"].to_dict() == {0: 9, 1: 9, 2: 9, 3: 7, 4: 8}

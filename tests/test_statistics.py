@@ -1,5 +1,5 @@
 """Permutation tests, Holm, bootstrap, effect size and star against enumeration, SciPy, mlxtend, statsmodels and
-simulation.  paper_spec 14.
+simulation.  docs/paper.md#statistics
 """
 
 import time
@@ -13,7 +13,7 @@ from scipy import stats
 
 from uad.reporting.cells import Cell
 from uad.reporting.significance import compare_lines
-from uad.statistics import bootstrap_interval, holm, permutation_test, rank_biserial
+from uad.reporting.statistics import bootstrap_interval, holm, permutation_test, rank_biserial
 
 
 def _scores(n, shift, seed=1):
@@ -58,7 +58,7 @@ def test_few_unpaired_scores_are_enumerated(alternative):
 
 
 def test_five_folds_cannot_be_significant():
-    """With five pairs the smallest two-sided p is 2 / 32 (paper_spec 14)."""
+    """With five pairs the smallest two-sided p is 2 / 32 (docs/paper.md#statistics)."""
     assert permutation_test(np.arange(5) + 10.0, np.arange(5.0)) == 2 / 32
 
 
@@ -232,6 +232,7 @@ def _star_rate(arms, lead, runs=300, volumes=25):
     return stars / runs
 
 
+@pytest.mark.slow
 def test_star_is_given_falsely_as_often_as_it_says():
     """Two equal arms: 5 %, the two-sided level. More equal arms: all must be beaten at once, so less than that."""
     error = 3 * np.sqrt(0.05 * 0.95 / 300)

@@ -7,11 +7,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
+import torch
 
+from uad.common.errors import InputError
+from uad.common.store import Store
 from uad.config.model import PackSettings
-from uad.errors import InputError
-from uad.packing import crop_or_pad, curvature_flow, final_shape, pack, pack_volume, rescale_intensity, resize
-from uad.store import Store
+from uad.preprocessing.pack import (
+    crop_or_pad,
+    curvature_flow,
+    final_shape,
+    nearest,
+    pack,
+    pack_volume,
+    rescale_intensity,
+    resize,
+)
 
 SMALL = PackSettings(crop=(24, 28, 20), dtype="float32")
 RAI = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK "RAI" at 1 mm
@@ -27,8 +37,6 @@ class TestCropOrPad:
     @pytest.mark.parametrize("new", [(8, 8, 8), (9, 6, 7)])
     def test_same_as_torchio(self, old, new):
         torchio = pytest.importorskip("torchio", reason="torchio is a development dependency")
-        import torch
-
         values = np.random.default_rng(0).random(old).astype(np.float32) + 1
         expected = torchio.CropOrPad(new)(torchio.ScalarImage(tensor=torch.from_numpy(values)[None])).numpy()[0]
         np.testing.assert_array_equal(crop_or_pad(values, new), expected)
@@ -41,12 +49,12 @@ class TestRescaleIntensity:
         scaled = rescale_intensity(image, np.ones(101, dtype=bool), (1, 99))
         np.testing.assert_allclose(scaled, np.clip((image - 1) / 98, 0, 1), rtol=1e-6)
 
-    def test_background_neither_counts_nor_stays(self):
+    def test_background_does_not_count(self):
         image = np.concatenate([np.arange(101), np.full(500, 1e4)]).astype(np.float32)
         inside = np.arange(601) < 101
         scaled = rescale_intensity(image, inside, (1, 99))
         assert scaled[50] == pytest.approx(0.5)
-        assert not scaled[101:].any()
+        assert (scaled[101:] == 1).all()
 
     def test_negative_values(self):
         scaled = rescale_intensity(np.arange(-50, 51, dtype=np.float32), np.ones(101, dtype=bool), (0, 100))
@@ -60,7 +68,7 @@ class TestRescaleIntensity:
 class TestResize:
     def test_half_puts_centres_at_half_plus_two_k(self):
         x, y, z = np.meshgrid(np.arange(24.0), np.arange(20.0), np.arange(16.0), indexing="ij")
-        halved = resize((x + 100 * y + 10000 * z).astype(np.float32), 0.5, sitk.sitkBSpline)
+        halved = resize((x + 100 * y + 10000 * z).astype(np.float32), 0.5)
         assert halved.shape == (12, 10, 8)
         k = [np.arange(n) * 2 + 0.5 for n in halved.shape]
         expected = k[0][:, None, None] + 100 * k[1][None, :, None] + 10000 * k[2]
@@ -73,7 +81,7 @@ class TestResize:
 
     def test_any_factor_keeps_the_centre(self):
         ramp = np.broadcast_to(np.arange(40.0)[:, None, None], (40, 12, 12)).astype(np.float32)
-        smaller = resize(ramp, 0.75, sitk.sitkBSpline)
+        smaller = resize(ramp, 0.75)
         assert smaller.shape == (30, 9, 9)
         # 40 voxels become 30 of 4/3: the first lies at 19.5 - 14.5 * 4/3 = 1/6.
         np.testing.assert_allclose(smaller[4:-4, 4, 4], (1 / 6 + np.arange(30) * 4 / 3)[4:-4], atol=1e-3)
@@ -84,13 +92,23 @@ class TestResize:
         values = np.random.default_rng(0).random((30, 30, 30)).astype(np.float32)
         grid = np.meshgrid(*[np.arange(15) * 2 + 0.5] * 3, indexing="ij")
         expected = map_coordinates(values, grid, order=3, mode="mirror")
-        np.testing.assert_allclose(resize(values, 0.5, sitk.sitkBSpline), expected, atol=1e-3)
+        np.testing.assert_allclose(resize(values, 0.5), expected, atol=1e-3)
 
     def test_labels_keep_their_values(self):
         label = np.random.default_rng(0).integers(0, 3, (12, 12, 12)).astype(np.uint8)
-        halved = resize(label, 0.5, sitk.sitkNearestNeighbor)
+        halved = nearest(label, 0.5)
         assert halved.dtype == np.uint8
         assert set(np.unique(halved)) == {0, 1, 2}
+
+    def test_labels_come_from_the_later_of_two_voxels_in_every_plane(self):
+        # docs/paper.md#packing: ITK's filter took plane 58 for 59 at this size
+        label = np.random.default_rng(0).integers(0, 3, (192, 192, 100)).astype(np.uint8)
+        np.testing.assert_array_equal(nearest(label, 0.5), label[1::2, 1::2, 1::2])
+
+    def test_labels_lie_where_the_image_does(self):
+        # 16 voxels become 12, at 1/6 + 4k/3
+        line = np.arange(16, dtype=np.uint8)[:, None, None]
+        assert nearest(line, 0.75)[:, 0, 0].tolist() == [0, 2, 3, 4, 6, 7, 8, 10, 11, 12, 14, 15]
 
 
 class TestPackVolume:
@@ -106,6 +124,25 @@ class TestPackVolume:
         assert packed.image.max() <= 1
         assert not packed.image[packed.mask == 0].any()
         assert packed.image[packed.mask == 1].std() > 0.1
+
+    def test_kept_background_is_that_of_the_authors(self):
+        # docs/paper.md#packing: smoothed, cropped, rescaled with the mask's percentiles, halved; no zeros, no clipping
+        torchio = pytest.importorskip("torchio", reason="torchio is a development dependency")
+        image, mask, label = self.volume()
+        keep = SMALL.model_copy(update={"background": "keep"})
+        smooth = sitk.CurvatureFlow(sitk.GetImageFromArray(image), 0.125, 3)
+        both = torchio.Subject(
+            image=torchio.ScalarImage(tensor=torch.from_numpy(sitk.GetArrayFromImage(smooth))[None]),
+            mask=torchio.LabelMap(tensor=torch.from_numpy(mask)[None]),
+        )
+        both = torchio.CropOrPad(keep.crop)(both)
+        both = torchio.RescaleIntensity((0, 1), percentiles=(1, 99), masking_method="mask")(both)
+        expected = torchio.Resample(2, image_interpolation="bspline")(both).image.numpy()[0]
+        packed = pack_volume(image, mask, label, keep)
+        np.testing.assert_allclose(packed.image, expected, atol=1e-5)
+        assert packed.image.min() < -0.01 and packed.image.max() > 1.01
+        zero = pack_volume(image, mask, label, SMALL)
+        np.testing.assert_array_equal(packed.mask, zero.mask)
 
     def test_both_orders_show_the_same_field_of_view(self):
         # The brain lies inside the crop, so both orders take percentiles of the same voxels (D9).
@@ -128,7 +165,7 @@ class TestPackVolume:
         assert text.image[4:8, 4:8, 4:8].mean() < 0.5 * code.image[4:8, 4:8, 4:8].mean()
 
     def test_paper_grid(self):
-        # paper_spec 3: 192 x 192 x 100 voxels become 96 x 96 x 50; the text cuts 15 of 80 slices at each end.
+        # docs/paper.md#packing: 192 x 192 x 100 voxels become 96 x 96 x 50; the text cuts 15 of 80 slices at each end.
         assert final_shape(PackSettings()) == (96, 96, 50)
         image = np.zeros((150, 180, 150), dtype=np.float32)
         image[..., 25:125] = np.random.default_rng(0).uniform(1, 2, (150, 180, 100))

@@ -74,7 +74,7 @@ def test_markdown_of_the_papers_numbers_is_its_table3():
 
 
 def test_markdown_of_the_papers_numbers_is_its_table2():
-    """paper_spec 16: best in bold, asterisks at DAE (SSIM, PSNR, l1) and pDDPM (LPIPS)."""
+    """docs/paper.md#numbers: best in bold, asterisks at DAE (SSIM, PSNR, l1) and pDDPM (LPIPS)."""
     cells = body_of(markdown(papers_own_table(2), PAPER_ARMS))
     heads = ["SSIM (%)", "PSNR (dB)", "LPIPS (10⁻³)", "l1 error (10⁻³)"]
     assert [head.split("<br>")[1] for head in cells[0][3:]] == [*heads, *["l1 ratio"] * 4]

@@ -54,7 +54,7 @@ def test_other_reading_of_the_same_arm_is_no_rival():
 
 
 def test_fold_reading_compares_fold_means_without_pairs():
-    """Five folds each: of C(10, 5) = 252 ways to share out ten distinct means two are as extreme (paper_spec 14)."""
+    """docs/paper.md#statistics: of C(10, 5) = 252 ways to share out ten distinct means two are as extreme."""
     frames = [volumes("a", fold, ladder(0.3 + fold / 100, 3)) for fold in range(5)]
     frames += [volumes("b", fold, ladder(fold / 100, 3)) for fold in range(5)]
     table = dice3(frames, [arm("a"), arm("b")], range(5), unit="folds")

@@ -20,7 +20,7 @@ from made_up_tables import (
     write_splits,
 )
 
-from uad.errors import InputError
+from uad.common.errors import InputError
 from uad.reporting.paper_numbers import band_of, half_band, paper_cell, paper_tables
 from uad.reporting.split_sizes import table1
 from uad.reporting.tables import COLUMNS, Reader, read_csv, table2, table3, table4, write_csv
@@ -37,7 +37,7 @@ def test_mean_and_std_are_over_fold_means_in_percent():
     assert row["mean"] == pytest.approx(45.0)  # fold means 30 and 60
     assert row["std"] == pytest.approx(math.sqrt(2 * 15**2))  # n-1 = 1
     assert (row["n_folds"], row["n_volumes"], row["status"], row["missing_folds"]) == (2, 2, "ok", "")
-    assert (row["paper_mean"], row["paper_std"]) == (31.51, 1.94)  # paper_spec 16
+    assert (row["paper_mean"], row["paper_std"]) == (31.51, 1.94)  # Table 3 of the paper
     assert row["difference"] == pytest.approx(13.49)
     assert (row["band"], row["removed"]) == ("outside", "")
 
@@ -178,7 +178,7 @@ def test_paper_numbers_hold_all_cells_and_the_table4_equations():
             "dice",
         ).mean
         equations += Decimal(str(row.mean)) - Decimal(str(row.delta)) == Decimal(str(full))
-    assert equations == 48  # paper_spec 16
+    assert equations == 48  # docs/paper.md#numbers
     starred = paper[(paper["star"] == 1) & (paper["table"] == "3")]
     assert set(starred["model"]) == {"cDDPM"} and set(starred["cohort"]) == {"brats21", "atlas"}
     assert math.isnan(paper_cell(3, "AE", 0, 0, "brats21", "t1", "dice").mean)

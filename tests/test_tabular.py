@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from uad.errors import InputError
-from uad.tabular import read_table, write_table
+from uad.common.errors import InputError
+from uad.common.tabular import read_table, write_table
 
 IDS = ["001", "1", "1.0", "1e5", "0x10", "NA", "nan", "None", "null", "TRUE", "Zürich", 'a"b', "-"]
 

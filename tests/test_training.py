@@ -5,12 +5,12 @@ import pytest
 import torch
 from tiny import TINY
 
-from uad.checkpoints import write_curve
+from uad.common.errors import InputError
 from uad.config.model import TrainSettings
-from uad.errors import InputError
 from uad.methods import load_method
-from uad.slices import SliceSource
-from uad.training import train_arm
+from uad.training.checkpoints import write_curve
+from uad.training.loop import train_arm
+from uad.training.slices import SliceSource
 
 VOLUMES = np.random.default_rng(0).random((10, 6, 16, 16)).astype(np.float32)
 
@@ -31,7 +31,7 @@ def source(rows, **changes):
 
 
 def test_an_epoch_draws_each_volume_once_and_drops_the_incomplete_batch():
-    # paper_spec 4: one slice per volume and epoch, drop_last: 10 volumes in batches of 4 are 2 steps
+    # docs/paper.md#slices: one slice per volume and epoch, drop_last: 10 volumes in batches of 4 are 2 steps
     drawn = source(list(range(10)))
     for epoch in range(3):
         seen = np.concatenate([drawn.volumes_of_step(2 * epoch + step, seed=1) for step in range(2)])
@@ -93,6 +93,7 @@ def trained(name, folder, stop_at=None, **options):
     return network.state_dict(), curve, lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "stop_at"), [("cddpm", 4), ("cddpm", 8), ("fanogan", 4), ("fanogan", 8)])
 def test_a_killed_training_resumes_to_the_same_result(name, stop_at, tmp_path):
     whole, curve, _ = trained(name, tmp_path / "whole")

@@ -14,7 +14,7 @@ import pytest
 
 from uad.cohorts import unpack as unpacking
 from uad.cohorts.unpack import MARKER
-from uad.errors import InputError
+from uad.common.errors import InputError
 
 WANTED = [re.compile(r"(?:^|/)keep\d*\.bin$")]
 

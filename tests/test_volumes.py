@@ -6,9 +6,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from uad.errors import InputError
+from uad.common.errors import InputError
+from uad.common.volumes import Volume, itk_code, on_grid_of, read_image, read_label, reorient, write_volume
 from uad.preprocessing.itk import ants, from_ants, to_ants
-from uad.volumes import Volume, itk_code, on_grid_of, read_image, read_label, reorient, write_volume
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 

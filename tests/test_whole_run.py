@@ -8,8 +8,10 @@ import re
 import pytest
 from test_doors import OVERLAY, READY, ROOT, Bench, made_up_scan, save
 
-from uad.files import exclusive
-from uad.tabular import read_table
+from uad.common.files import exclusive
+from uad.common.tabular import read_table
+
+pytestmark = pytest.mark.whole_run
 
 
 def jobs_in(output):
@@ -98,7 +100,7 @@ def test_only_a_whole_run_is_called_complete(calls):
         assert "uadbench run 'small' is complete" in calls[name][0]
         for file in re.findall(r"^  (?:table|report) +(\S+)", calls[name][0], re.MULTILINE):
             assert (calls["bench"].folder / file).is_file()
-    assert "the part that was asked for is made (1 reconstruct, 1 score)" in calls["one target"][0]
+    assert "the part that was asked for is made (1 leaks, 1 reconstruct, 1 score)" in calls["one target"][0]
     assert "2 splits" in calls["packed"][0] and "only a part of it is asked for" in calls["packed"][0]
     for name in ("plan", "parity"):
         assert "uadbench run 'small'" not in calls[name][0]

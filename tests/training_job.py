@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from tiny import TINY
 
-from uad.recipe import write_settings
+from uad.common.recipe import write_settings
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,4 +55,5 @@ class TrainingJob:
 def shell_of(rule):
     """The command line of a training rule, its placeholders unfilled."""
     text = (ROOT / "rules/train.smk").read_text().split(f"\nrule {rule}:")[1].split("\nrule ")[0]
-    return "".join(re.findall(r'^        "(.*)"$', text.split("    shell:\n")[1], re.MULTILINE))
+    line = "".join(re.findall(r'^        "(.*)"$', text.split("    shell:\n")[1], re.MULTILINE))
+    return line.replace(":q}", "}")  # no path of a test needs quotes

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from uad.acquisition import record
-from uad.acquisition.inventory import LISTING, Inventory, Need
-from uad.acquisition.needs import read_needs
-from uad.acquisition.provide import provide
-from uad.acquisition.sources import read_sources
 from uad.cohorts import find_adapter
 from uad.cohorts.unpack import is_junk
-from uad.errors import InputError, run_program
-from uad.tabular import write_table
+from uad.common.errors import InputError, run_program
+from uad.common.tabular import write_table
+from uad.download import record
+from uad.download.inventory import LISTING, Inventory, Need
+from uad.download.needs import read_needs
+from uad.download.provide import provide
+from uad.download.sources import read_sources
 
 _NO_DATA = (record.NAME, LISTING)
 

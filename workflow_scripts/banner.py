@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from uad.errors import run_program
+from uad.common.errors import run_program
 from uad.reporting.tables import read_csv
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from uad.errors import InputError, run_program
-from uad.files import atomic_path
-from uad.recipe import read_settings
+from uad.common.errors import InputError, run_program
+from uad.common.files import atomic_path
+from uad.common.recipe import read_settings
 from uad.reporting.check import check_results
 
 

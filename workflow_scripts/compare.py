@@ -13,10 +13,10 @@ os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"  # more threads make AN
 
 import numpy as np
 
-from uad.errors import InputError, run_program
+from uad.common.errors import InputError, run_program
+from uad.common.store import Store
+from uad.common.volumes import Volume, read_image, read_label
 from uad.preprocessing.compare import Finding, compare
-from uad.store import Store
-from uad.volumes import Volume, read_image, read_label
 
 
 def reference(path: Path, subject: str | None) -> tuple[Volume, Volume]:

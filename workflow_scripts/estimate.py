@@ -2,23 +2,31 @@
 
 import argparse
 import json
+import os
 import shlex
 import subprocess
 import tempfile
+import textwrap
 from pathlib import Path
 
-from uad import changes
-from uad.acquisition.checks import size
-from uad.benchmarks import read_benchmarks
+import torch
+import yaml
+
+from uad.common.errors import InputError, run_program
+from uad.common.recipe import read_settings
 from uad.config import resolve
-from uad.errors import InputError, run_program
-from uad.estimate import jobs_of, report, work_left
-from uad.footprint import disk_bytes
-from uad.recipe import read_settings
+from uad.config.model import Config
+from uad.download.checks import size
+from uad.reporting.benchmarks import read_benchmarks
+from uad.workflow import changes
+from uad.workflow.estimate import Job, bytes_below, disk_warnings, gpu_warning, jobs_of, report, work_left
+from uad.workflow.footprint import disk_bytes, raw_bytes
+from uad.workflow.operations import EFFICIENCY, cpu_flop_per_second, likely_hours, operations
+from uad.workflow.slurm import missing_for_slurm
 
 
-def dry_run(snakemake: str, config: dict) -> str:
-    """What `snakemake -n` says about a configuration.
+def dry_run(snakemake: str, config: dict, settings: str) -> str:
+    """What `snakemake -n` says about a configuration; the folder `settings` gets the settings files that it plans.
 
     Raises:
         InputError: it finds no plan, e.g. because a file is missing; its last lines say why.
@@ -28,7 +36,9 @@ def dry_run(snakemake: str, config: dict) -> str:
         overlay.flush()
         # as many cores as any job asks for, so that no number of threads is cut
         command = [*shlex.split(snakemake), "-n", "--nocolor", "--cores", "10000", "--configfile", overlay.name]
-        run = subprocess.run(command, capture_output=True, text=True)
+        run = subprocess.run(
+            command, capture_output=True, text=True, env=os.environ | {"UADBENCH_SETTINGS_COPY": settings}
+        )
     if run.returncode:
         raise InputError("no plan can be made: " + " ".join((run.stdout + run.stderr).splitlines()[-3:]))
     return run.stdout
@@ -43,18 +53,53 @@ def main() -> None:
 
     raw = read_settings(arguments.settings)["config"]
     config = resolve(raw)
-    plan = dry_run(arguments.snakemake, raw)
-    print(changes.report(plan), end="")
+    with tempfile.TemporaryDirectory() as settings:
+        plan = dry_run(arguments.snakemake, raw, settings)
+        print(changes.report(plan, settings), end="")
+    jobs = jobs_of(plan)
     left = work_left(
-        jobs_of(plan),
+        jobs,
         read_benchmarks(arguments.results / "benchmarks"),
         [*config.cohorts, *config.arms],
+        likely_hours(config),
     )
     print(f"What is left to do\n\n{report(left)}\n")
     sizes = disk_bytes(config)
     print("Disk space of the whole run, about\n")
     for name, count in {**sizes, "in all": sum(sizes.values())}.items():
         print(f"{name:18}{size(count):>10}")
+    warnings = [*_disks(config, arguments.results, sizes), *_gpus(config, jobs), *_slurm()]
+    if jobs and warnings:
+        print("\nBefore you start\n")
+        print(*(textwrap.fill(f"- {line}", 116, subsequent_indent="  ") for line in warnings), sep="\n")
+
+
+def _disks(config: Config, results: Path, sizes: dict[str, float]) -> list[str]:
+    """Archives lie below data_dir, all else and the phantoms below the run's folder."""
+    archives = raw_bytes(config, "archive")
+    data = [Path(config.data_dir) / name for name in ("raw", "unpacked")]
+    needed = {
+        Path(config.data_dir): max(0, archives - sum(map(bytes_below, data))),
+        results: max(0, sum(sizes.values()) - archives - bytes_below(results)),
+    }
+    return disk_warnings({folder: count for folder, count in needed.items() if count})
+
+
+def _gpus(config: Config, jobs: list[Job]) -> list[str]:
+    trainings = [job for job in jobs if job.rule == "train"]
+    if not trainings or torch.cuda.is_available():
+        return []
+    flop = operations(config)
+    work = sum(flop.get((job.rule, job.who), 0) for job in trainings)
+    return [gpu_warning(len(trainings), work / (cpu_flop_per_second() * EFFICIENCY))]
+
+
+def _slurm() -> list[str]:
+    profile = Path("slurm/config.yaml")
+    if not profile.exists():
+        return []
+    account = yaml.safe_load(profile.read_text()).get("default-resources", {}).get("slurm_account")
+    return [f"For a start with --profile slurm: {line}." for line in missing_for_slurm([account])]
 
 
 if __name__ == "__main__":

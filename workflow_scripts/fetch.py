@@ -4,15 +4,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from uad.acquisition.inventory import Inventory, Need
-from uad.acquisition.needs import read_needs
-from uad.acquisition.provide import provide
-from uad.errors import run_program
+from uad.common.errors import run_program
+from uad.download.inventory import Inventory, Need
+from uad.download.needs import read_needs
+from uad.download.provide import provide
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--item", required=True, help="a key of uad/acquisition/sources.yaml")
+    parser.add_argument("--item", required=True, help="a key of uad/download/sources.yaml")
     parser.add_argument(
         "--files", required=True, nargs="+", type=Path, help="to be made; the first is in the item's folder"
     )

@@ -1,4 +1,4 @@
-"""Flag the preprocessed scans of a cohort that stand out from the others, and picture all of them."""
+"""List the quality of a cohort's preprocessed scans, name those that stand out, and picture all of them."""
 
 import argparse
 import shutil
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from uad.errors import run_program
+from uad.common.errors import run_program
+from uad.common.tabular import read_table, write_table
 from uad.preprocessing.contact_sheets import draw_sheets
 from uad.preprocessing.quality import MEASURED, outliers
-from uad.tabular import read_table, write_table
 
 
 def main() -> None:
@@ -23,11 +23,12 @@ def main() -> None:
     rows = pd.concat([read_table(path) for path in arguments.shards], ignore_index=True)
     rows = rows.sort_values(["subject", "modality"], ignore_index=True)
     rows["outlier"] = outliers(rows)
-    for row in rows[rows["outlier"] != ""].itertuples():
-        print(f"[quality] {row.subject} {row.modality} stands out: {row.outlier}", file=sys.stderr)
+    for column, words in (("flag", "is flagged"), ("outlier", "stands out")):
+        for row in rows[rows[column] != ""].itertuples():
+            print(f"[quality] {row.subject} {row.modality} {words}: {getattr(row, column)}", file=sys.stderr)
     shutil.rmtree(arguments.sheets, ignore_errors=True)  # there may have been more pages
     draw_sheets(rows, arguments.sheets)
-    write_table(rows[["subject", "modality", "status", *MEASURED, "outlier"]], arguments.table)
+    write_table(rows[["subject", "modality", "status", *MEASURED, "flag", "outlier"]], arguments.table)
 
 
 if __name__ == "__main__":

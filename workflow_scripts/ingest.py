@@ -5,11 +5,12 @@ import sys
 from pathlib import Path
 
 from uad.cohorts import find_adapter, ingest
+from uad.cohorts.changes import state_of_folder, write_record
+from uad.common.errors import InputError, run_program
+from uad.common.files import exclusive
+from uad.common.recipe import read_settings
 from uad.config.model import CohortSettings
-from uad.errors import InputError, run_program
-from uad.files import exclusive
-from uad.provenance import Provenance
-from uad.recipe import read_settings
+from uad.workflow.provenance import Provenance
 
 
 def main() -> None:
@@ -19,6 +20,7 @@ def main() -> None:
     parser.add_argument("--unpacked", required=True, type=Path)
     parser.add_argument("--table", required=True, type=Path)
     parser.add_argument("--report", type=Path, help="readable account; default: the table's name with .md")
+    parser.add_argument("--token", help="state of the raw folder, for the record of what was read; without: no record")
     arguments = parser.parse_args()
 
     def say(line: str) -> None:
@@ -28,11 +30,12 @@ def main() -> None:
     provenance = Provenance(settings)
     cohort = CohortSettings.model_validate(settings["cohort"])
     adapter_class = find_adapter(cohort.adapter)
-    flags = ("healthy", "stripped", "registered", "bias_corrected")
+    flags = ("healthy", "stripped", "registered", "bias_corrected", "person")
     given = {key: getattr(cohort, key) for key in flags if getattr(cohort, key) is not None}
     adapter = adapter_class(**given) if cohort.adapter == "folder" else adapter_class()
     # runs share what is unpacked: they take turns
     with exclusive(arguments.unpacked, lambda: say(f"waits for another run, which unpacks {arguments.unpacked}")):
+        before = state_of_folder(arguments.raw, arguments.unpacked) if arguments.token else {}
         table, notes = ingest(
             adapter,
             arguments.raw,
@@ -54,6 +57,9 @@ def main() -> None:
             f"{arguments.raw}: {len(table)} usable subjects, but cohorts.{arguments.table.stem}.subjects is "
             f"{cohort.subjects}; complete the data or correct the number"
         )
+    if arguments.token:
+        record = arguments.table.with_suffix(".raw.json")
+        write_record(record, arguments.raw, arguments.unpacked, arguments.token, before)
     provenance.write(arguments.table.with_suffix(".json"), subjects=len(table), notes=notes)
 
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from uad.errors import run_program
-from uad.provenance import Provenance
-from uad.recipe import read_settings
+from uad.common.errors import run_program
+from uad.common.recipe import read_settings
 from uad.reporting import style
 from uad.reporting.architecture import architecture_figure
 from uad.reporting.curves import learning_curves_figure, read_curves
@@ -21,6 +20,7 @@ from uad.reporting.panels import examples_figure, load_example, slice_examples
 from uad.reporting.paper_numbers import cohort_title
 from uad.reporting.residuals import residuals_figure
 from uad.reporting.scores import read_scores
+from uad.workflow.provenance import Provenance
 
 
 def main() -> None:

@@ -6,8 +6,8 @@ import argparse
 import time
 from pathlib import Path
 
-from uad.cohorts.phantom import write_phantom_cohort
-from uad.errors import run_program
+from uad.common.errors import run_program
+from uad.phantoms import write_phantom_cohort
 
 
 def main() -> None:

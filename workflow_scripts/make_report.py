@@ -4,10 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from uad.errors import run_program
-from uad.provenance import Provenance
-from uad.recipe import read_settings
+from uad.common.errors import run_program
+from uad.common.recipe import read_settings
 from uad.reporting.report.build import Inputs, build_report
+from uad.workflow.provenance import Provenance
 
 
 def main() -> None:

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from uad.errors import run_program
-from uad.files import atomic_path
-from uad.recipe import read_settings
+from uad.common.errors import run_program
+from uad.common.files import atomic_path
+from uad.common.recipe import read_settings
 from uad.reporting.reproduction import About, reproduction_report
 from uad.reporting.tables import read_csv
 

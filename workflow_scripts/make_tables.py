@@ -3,14 +3,14 @@
 import argparse
 from pathlib import Path
 
-from uad.errors import run_program
-from uad.provenance import Provenance
-from uad.recipe import read_settings
+from uad.common.errors import run_program
+from uad.common.recipe import read_settings
 from uad.reporting.render import write_table
 from uad.reporting.scores import read_scores
 from uad.reporting.sheets import results_note, results_sheet, splits_sheet
 from uad.reporting.split_sizes import table1
 from uad.reporting.tables import Reader, table2, table3, table4
+from uad.workflow.provenance import Provenance
 
 
 def main() -> None:

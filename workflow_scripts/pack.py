@@ -1,14 +1,15 @@
 """Pack a cohort's preprocessed scans of one modality into a memory-mapped store."""
 
 import argparse
+import sys
 from pathlib import Path
 
-from uad.config.model import PackSettings
-from uad.errors import run_program
-from uad.packing import pack
-from uad.provenance import Provenance
-from uad.recipe import read_settings
-from uad.store import Store
+from uad.common.errors import run_program
+from uad.common.recipe import read_settings
+from uad.common.store import Store
+from uad.config.model import PackSettings, PlausibleSettings
+from uad.preprocessing.pack import pack
+from uad.workflow.provenance import Provenance
 
 
 def main() -> None:
@@ -21,16 +22,19 @@ def main() -> None:
 
     settings = read_settings(arguments.settings)
     provenance = Provenance(settings)
-    pack(
+    flags = pack(
         arguments.shards,
         arguments.cohort,
         settings["modality"],
         PackSettings.model_validate(settings["pack"]),
         settings["spacing_mm"],
         arguments.store,
+        PlausibleSettings.model_validate(settings["plausible"]),
     )
+    for subject, flag in flags.items():
+        print(f"[pack] {subject} {settings['modality']} flagged: {flag}", file=sys.stderr)
     images = Store.open(arguments.store).images
-    provenance.write(f"{arguments.store}.json", shape=list(images.shape), dtype=str(images.dtype))
+    provenance.write(f"{arguments.store}.json", shape=list(images.shape), dtype=str(images.dtype), flags=flags)
 
 
 if __name__ == "__main__":

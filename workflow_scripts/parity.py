@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from uad.errors import run_program
-from uad.recipe import read_settings
+from uad.common.errors import run_program
+from uad.common.recipe import read_settings
 from uad.reporting.parity import parity_report
 from uad.reporting.scores import read_scores
 from uad.reporting.tables import Reader

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from uad.acquisition.needs import read_needs
-from uad.acquisition.plan import report
-from uad.errors import run_program
+from uad.common.errors import run_program
+from uad.download.needs import read_needs, read_own
+from uad.download.plan import report
 
 
 def main() -> None:
@@ -14,7 +14,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     needs, settings, content = read_needs(arguments.sources)
-    print(f"\nWhat run '{content['run']}' needs\n\n{report(needs, settings, content['data_dir'])}\n")
+    text = report(needs, settings, content["data_dir"], read_own(content))
+    print(f"\nWhat run '{content['run']}' needs\n\n{text}\n")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from pathlib import Path
 import yaml
 from PIL import Image
 
-from uad.errors import InputError, run_program
-from uad.files import atomic_path
+from uad.common.errors import InputError, run_program
+from uad.common.files import atomic_path
 
 BEGIN, END = "<!-- Table 3 of make demo: workflow_scripts/readme_table.py -->", "<!-- end of the table -->"
 FIXED = ("thresh", "thresh-eq", "thresh-inv", "oracle", "chance", "copy")  # arms that learn and clean nothing

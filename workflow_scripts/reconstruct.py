@@ -8,22 +8,22 @@ from typing import Any
 import pandas as pd
 
 from uad.cohorts.splits import subjects_in
-from uad.errors import InputError, run_program
+from uad.common.errors import InputError, run_program
+from uad.common.recipe import read_settings
+from uad.common.seeds import seed_for
+from uad.common.store import Store
+from uad.common.tabular import write_table
+from uad.inference.run import read_arm_on_cohort
 from uad.methods import Method, method_of
-from uad.provenance import Provenance
-from uad.recipe import read_settings
-from uad.reconstruction import read_arm_on_cohort
-from uad.seeds import seed_for
-from uad.store import Store
-from uad.tabular import write_table
+from uad.workflow.provenance import Provenance
 
 
 def trained_network(settings: dict[str, Any], method: Method, store: Store, arguments: argparse.Namespace) -> Any:
     """The arm's network with its weights, on the GPU if there is one."""
     import torch  # arms without a network start without it
 
-    from uad.reconstruction import ready_to_read
-    from uad.weights import load_model, recipe_of
+    from uad.inference.run import ready_to_read
+    from uad.networks.weights import load_model, recipe_of
 
     torch.set_num_threads(arguments.threads)
     recipe = recipe_of(settings["method"], settings["params"])

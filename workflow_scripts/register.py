@@ -7,14 +7,14 @@ from pathlib import Path
 
 os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"  # more threads make ANTs irreproducible
 
-from uad.config.model import PreprocessSettings
-from uad.errors import run_program
+from uad.common.errors import run_program
+from uad.common.recipe import read_settings
+from uad.common.seeds import seed_for
+from uad.common.tabular import read_table
+from uad.config.model import PlausibleSettings, PreprocessSettings
 from uad.preprocessing.register import register_shard
 from uad.preprocessing.templates import find_atlas
-from uad.provenance import Provenance
-from uad.recipe import read_settings
-from uad.seeds import seed_for
-from uad.tabular import read_table
+from uad.workflow.provenance import Provenance
 
 
 def main() -> None:
@@ -40,6 +40,7 @@ def main() -> None:
         name=f"{arguments.cohort.stem} {arguments.table.stem}",
         seed=seed_for(settings["seed"], "registration"),
         workers=arguments.workers,
+        limits=PlausibleSettings.model_validate(settings["plausible"]),
         progress=lambda line: print(line, file=sys.stderr, flush=True),
     )
     provenance.write(arguments.table.with_suffix(".json"), scans=len(table))

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from uad.cohorts.splits import subjects_in
-from uad.errors import InputError, run_program
-from uad.experiments import CONDITIONED, UNCONDITIONED, contrast_histograms, contrast_slices, load_arm
-from uad.files import atomic_path
-from uad.memory import keep_freed_memory
-from uad.provenance import Provenance
-from uad.recipe import read_settings
-from uad.seeds import seed_for
-from uad.store import Store
+from uad.common.errors import InputError, run_program
+from uad.common.files import atomic_path
+from uad.common.memory import keep_freed_memory
+from uad.common.recipe import read_settings
+from uad.common.seeds import seed_for
+from uad.common.store import Store
+from uad.inference.contrast import CONDITIONED, UNCONDITIONED, contrast_histograms, contrast_slices, load_arm
+from uad.workflow.provenance import Provenance
 
 
 def main() -> None:

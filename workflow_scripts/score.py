@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from uad.errors import run_program
-from uad.files import atomic_path
-from uad.provenance import Provenance
-from uad.recipe import read_settings
-from uad.score_arm import ArmScorer
+from uad.common.errors import run_program
+from uad.common.files import atomic_path
+from uad.common.recipe import read_settings
+from uad.scoring.score_arm import ArmScorer
+from uad.workflow.provenance import Provenance
 
 
 def main() -> None:
@@ -36,6 +36,9 @@ def main() -> None:
     scorer = ArmScorer(
         settings, arguments.results, arguments.fold, arguments.arrays, arguments.backbone, progress, arguments.threads
     )
+    doubts = scorer.cache.doubts()
+    for doubt in doubts:
+        progress(f"caution: {doubt}")
     rows, examples = [], {}
     for cohort in settings["cohorts"]:
         progress(cohort)
@@ -47,7 +50,8 @@ def main() -> None:
             np.savez_compressed(temporary, **arrays)
     with atomic_path(arguments.metrics) as temporary:
         pd.DataFrame(rows).to_parquet(temporary, index=False)
-    provenance.write(arguments.metrics.with_suffix(".json"), rows=len(rows), thresholds=scorer.thresholds)
+    record = arguments.metrics.with_suffix(".json")
+    provenance.write(record, rows=len(rows), thresholds=scorer.thresholds, doubts=doubts)
 
 
 if __name__ == "__main__":

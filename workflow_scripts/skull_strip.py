@@ -8,13 +8,13 @@ from pathlib import Path
 os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")  # read by ITK when it is first used
 
 from uad.cohorts import find_adapter
-from uad.config.model import CohortSettings, PreprocessSettings
-from uad.errors import run_program
+from uad.common.errors import run_program
+from uad.common.recipe import read_settings
+from uad.common.tabular import read_table
+from uad.config.model import CohortSettings, PlausibleSettings, PreprocessSettings
 from uad.preprocessing.scan import members
 from uad.preprocessing.skull_strip import skull_strip_shard
-from uad.provenance import Provenance
-from uad.recipe import read_settings
-from uad.tabular import read_table
+from uad.workflow.provenance import Provenance
 
 
 def main() -> None:
@@ -43,6 +43,7 @@ def main() -> None:
         threads=arguments.threads,
         label_on_own_grid=find_adapter(cohort.adapter).label_on_own_grid,
         exclude_label=cohort.exclude_label,
+        limits=PlausibleSettings.model_validate(settings["plausible"]),
         progress=lambda line: print(line, file=sys.stderr, flush=True),
     )
     provenance.write(arguments.table.with_suffix(".json"), scans=len(table))

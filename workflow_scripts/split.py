@@ -5,12 +5,14 @@ import sys
 from pathlib import Path
 
 from uad.cohorts import read_cohort
+from uad.cohorts.people import visits
+from uad.cohorts.report import listed
 from uad.cohorts.splits import authors_splits, check_splits, draw_splits
+from uad.common.errors import run_program
+from uad.common.recipe import read_settings
+from uad.common.tabular import write_table
 from uad.config.model import CohortSettings, SplitSettings
-from uad.errors import run_program
-from uad.provenance import Provenance
-from uad.recipe import read_settings
-from uad.tabular import write_table
+from uad.workflow.provenance import Provenance
 
 
 def main() -> None:
@@ -31,9 +33,12 @@ def main() -> None:
             splits.authors_csv, cohort.adapter, subjects["subject"], settings["folds"], cohort.modalities
         )
     else:
-        table = draw_splits(subjects, cohort.splits.model_dump(), settings["folds"], settings["seed"])
+        table = draw_splits(subjects, cohort.splits.model_dump(), settings["folds"], settings["seed"], cohort.person)
         notes = []
-    check_splits(table, allow_overlap=from_authors)
+    several = visits(subjects["subject"], cohort.person)
+    if several:
+        notes.append(f"{len(several)} people have several scans, which stay in one split: {listed(several)}")
+    check_splits(table, allow_overlap=from_authors, person=cohort.person)
     for note in notes:
         print(f"[splits {settings['name']}] {note}", file=sys.stderr)
     counts = table.groupby(["fold", "split"]).size().unstack(fill_value=0)

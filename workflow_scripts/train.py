@@ -6,21 +6,21 @@ import sys
 import time
 from pathlib import Path
 
-from uad.checkpoints import write_curve
 from uad.cohorts.splits import subjects_in
+from uad.common.errors import InputError, run_program
+from uad.common.files import sha256_of
+from uad.common.parallel import is_first_process
+from uad.common.recipe import read_settings
+from uad.common.seeds import seed_for
+from uad.common.store import Store
 from uad.config.model import TrainSettings
-from uad.errors import InputError, run_program
-from uad.files import sha256_of
 from uad.methods import load_method
-from uad.parallel import is_first_process
-from uad.pretraining import PRETRAININGS
-from uad.provenance import Provenance
-from uad.recipe import read_settings
-from uad.seeds import seed_for
-from uad.slices import SliceSource
-from uad.store import Store
-from uad.training import train_arm
-from uad.weights import recipe_of, save_model
+from uad.methods.pretraining import PRETRAININGS
+from uad.networks.weights import recipe_of, save_model
+from uad.training.checkpoints import write_curve
+from uad.training.loop import train_arm
+from uad.training.slices import SliceSource
+from uad.workflow.provenance import Provenance
 
 
 def main() -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
+from uad.common.errors import run_program
+from uad.common.recipe import read_settings
+from uad.common.seeds import seed_for
 from uad.config.model import PackSettings, PerceptualSettings, PhantomSettings
-from uad.errors import run_program
 from uad.metrics.perceptual import save_backbone, train_tissue_backbone
-from uad.provenance import Provenance
-from uad.recipe import read_settings
-from uad.seeds import seed_for
-from uad.tissue_phantoms import tissue_phantoms
+from uad.phantoms.tissue import tissue_phantoms
+from uad.workflow.provenance import Provenance
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from uad.cohorts.phantom.extractor import train_extractor, training_heads, write_parameters
-from uad.errors import run_program
+from uad.common.errors import run_program
+from uad.phantoms.extractor import train_extractor, training_heads, write_parameters
 
 
 def main() -> None:

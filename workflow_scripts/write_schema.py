@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from uad.common.files import atomic_path
 from uad.config.model import Config
-from uad.files import atomic_path
 
 
 def schema_text() -> str:

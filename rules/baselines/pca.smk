@@ -27,6 +27,6 @@ rule pca:
         cohorts=lambda wc: cohorts_with(wc.modality),
         options=lambda wc: METHODS[wc.arm].arguments(),
     shell:
-        "python {input.program} --results {params.results} --train-cohort {params.train_cohort}"
-        " --cohorts {params.cohorts} --modality {wildcards.modality} --fold {wildcards.fold} {params.options}"
-        " --table {output.table} 2>&1 | tee {log}"
+        "python {input.program:q} --results {params.results:q} --train-cohort {params.train_cohort:q}"
+        " --cohorts {params.cohorts:q} --modality {wildcards.modality} --fold {wildcards.fold} {params.options}"
+        " --table {output.table:q} 2>&1 | tee {log}"

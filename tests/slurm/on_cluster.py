@@ -49,9 +49,13 @@ def cluster(tmp_path_factory):
 
 
 def workspace(folder):
-    """The workflow in a folder of its own: links to the code, results of its own."""
-    for name in ("Snakefile", "rules", "workflow_scripts", "envs", "demo", "tests", "slurm", "config.yaml"):
+    """The workflow in a folder of its own: links to the code, results of its own, the profile with both edits made."""
+    for name in ("Snakefile", "rules", "workflow_scripts", "envs", "demo", "tests", "config.yaml"):
         (folder / name).symlink_to(ROOT / name)
+    lines = (ROOT / "slurm/config.yaml").read_text().splitlines(keepends=True)
+    (folder / "slurm").mkdir()
+    # EDIT 1 where no accounts are in use; EDIT 2 stays: the partition is called gpu here
+    (folder / "slurm/config.yaml").write_text("".join(line for line in lines if "EDIT 1" not in line))
     return folder
 
 
@@ -147,7 +151,7 @@ def test_a_restarted_controller_loses_no_job(runs):
 
 def test_a_cancelled_training_resumes_and_ends_bit_equal(runs, tmp_path):
     folder, _ = runs["demo"]
-    (step,) = re.findall(r"stopped by SIGTERM after step (\d+)/", runs["misfortune"].cancelled)
+    (step,) = re.findall(r"stopped by a signal after step (\d+)/", runs["misfortune"].cancelled)
     assert f"resuming at step {step}" in (folder / TRAIN_LOG).read_text()
     (settings,) = (folder / RESULTS / "settings").glob("train-ae-t2-*.json")
     store = folder / RESULTS / "store/ixi_t2"

@@ -15,7 +15,7 @@ from uad.cohorts.ixi import Ixi
 from uad.cohorts.mslub import Mslub
 from uad.cohorts.table import COLUMNS, ingest, read_cohort
 from uad.cohorts.wmh import Wmh
-from uad.errors import InputError
+from uad.common.errors import InputError
 
 __all__ = ["ADAPTERS", "COLUMNS", "Adapter", "find_adapter", "ingest", "read_cohort"]
 

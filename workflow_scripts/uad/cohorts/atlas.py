@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from uad.cohorts.base import Adapter, Part
 from uad.cohorts.promise import Promise
-from uad.tabular import read_table
+from uad.common.tabular import read_table
 
 if TYPE_CHECKING:
     import pandas as pd

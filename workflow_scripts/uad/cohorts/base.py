@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from uad.cohorts.bids import NIFTI
 from uad.cohorts.promise import Promise
+from uad.cohorts.report import listed
 from uad.cohorts.table import COLUMNS, FILE_COLUMNS, FLAGS
 from uad.cohorts.unpack import is_junk, unpack
-from uad.errors import InputError
-from uad.files import sha256_of
+from uad.common.errors import InputError
+from uad.common.files import sha256_of
+from uad.common.formats import foreign
 
 if TYPE_CHECKING:  # pandas takes a while to import, and the Snakefile only reads the classes' attributes
     import pandas as pd
 
-RECIPE_VERSION = 2
-
 _SAFE_SUBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # a subject names files and is a cell of a table
-_NIFTI = re.compile(r"\.nii(?:\.gz)?$")
 _OTHER_ARCHIVES = (".7z", ".rar")
 _GENEROUS = 4  # how much larger than published an archive may be; releases grow, bombs are larger by thousands
 
@@ -64,7 +64,7 @@ class Adapter:
         metadata: pattern of an optional table about the subjects.
         promise: what the data set's publication says of grids and label values.
         notes: what the last `scans` met on its way.
-        unused: NIfTI files that the last `scans` saw and no pattern matches.
+        unused: NIfTI files that the last `scans` saw and did not take, by the reason.
     """
 
     name: ClassVar[str]
@@ -85,7 +85,7 @@ class Adapter:
 
     def __init__(self) -> None:
         self.notes: list[str] = []
-        self.unused: list[str] = []
+        self.unused: dict[str, list[str]] = {}
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -111,11 +111,16 @@ class Adapter:
 
     # --- finding --------------------------------------------------------------------------------------------
 
-    def scans(self, raw_folder: str | Path, unpacked_folder: str | Path) -> pd.DataFrame:
+    def scans(
+        self, raw_folder: str | Path, unpacked_folder: str | Path, modalities: Sequence[str] = ()
+    ) -> pd.DataFrame:
         """All subjects of the data set with all files that were found, one row per subject.
 
         Archives below `raw_folder` are unpacked into `unpacked_folder` first; files that lie unpacked below
         `raw_folder` are used where they are.
+
+        Args:
+            modalities: which are asked for, where that decides what is taken (`folder`).
 
         Returns:
             The cohort table without `sha256`, sorted by subject; paths of missing files are empty strings.
@@ -130,7 +135,8 @@ class Adapter:
             match = self._match(relative)
             if match:
                 found.append((self.subject_of(match), self.site_of(match), self.kinds[match["kind"]], path))
-        self.unused = [name for name in sorted(files) if _NIFTI.search(name) and not self._match(name)]
+        unused = [name for name in sorted(files) if NIFTI.search(name) and not self._match(name)]
+        self.unused = {f"no file of {self.name} by its name": unused} if unused else {}
         table = self._table(found)
         self.add_details(table, files)
         return table
@@ -140,7 +146,7 @@ class Adapter:
 
     def _collect(self, raw: Path, unpacked: Path) -> dict[str, Path]:
         """Path relative to the folder it was found in -> path, over raw files and unpacked archives."""
-        files = walk(raw, leave_out=unpacked)
+        files = walk(raw, leave_out=unpacked, notes=self.notes)
         collected = {relative: path for relative, path in files.items() if not self._is_archive(path)}
         wanted = [part.pattern for part in self.parts] + ([self.metadata] if self.metadata else [])
         any_found = False
@@ -211,14 +217,74 @@ class Adapter:
         return table
 
 
-def walk(folder: Path, leave_out: Path | None = None) -> dict[str, Path]:
-    """Path relative to `folder` (with `/`) -> path of every file below it that is not hidden."""
-    without = leave_out.resolve() if leave_out else None
+def walk(folder: Path, leave_out: Path | None = None, notes: list[str] | None = None) -> dict[str, Path]:
+    """Path relative to `folder` (with `/`) -> path of every file below it that is not hidden.
+
+    Links are followed, after all real folders and each folder once: so a loop ends, and a link to a folder that is
+    here anyway does not double its files.
+
+    Args:
+        leave_out: a folder that is not entered.
+        notes: gets a line per kind of thing that is passed over.
+
+    Raises:
+        InputError: a folder may not be read, for what is in it is then not known.
+    """
+    passed: dict[str, list[str]] = {}
     files: dict[str, Path] = {}
-    for current, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(n for n in folders if not is_junk(n) and Path(current, n).resolve() != without)
-        for name in sorted(names):
-            if not is_junk(name):
-                path = Path(current, name)
-                files[path.relative_to(folder).as_posix()] = path
-    return files
+    seen = {_identity(each) for each in folder.resolve().parents} - {None}
+    without = _identity(leave_out) if leave_out else None
+    waiting, links = [(folder, "")], []
+    while waiting or links:
+        current, relative = waiting.pop() if waiting else links.pop(0)
+        identity = _identity(current)
+        if identity is None or identity == without:
+            continue
+        if identity in seen:
+            passed.setdefault("link to a folder that is read already", []).append(relative)
+            continue
+        seen.add(identity)
+        try:
+            with os.scandir(current) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            raise InputError(
+                f"{current}: cannot be read ({error.strerror}), so the scans in it are not known; get the right to "
+                "read it, or move it elsewhere"
+            ) from error
+        for entry in found:
+            name = f"{relative}{entry.name}"
+            if is_junk(entry.name):
+                continue
+            if not _is_text(entry.name):
+                passed.setdefault("name that is no UTF-8; rename it", []).append(ascii(name))
+            elif entry.is_dir(follow_symlinks=False):
+                waiting.append((Path(entry.path), f"{name}/"))
+            elif os.path.isdir(entry.path):
+                links.append((Path(entry.path), f"{name}/"))
+            elif entry.is_symlink() and not os.path.exists(entry.path) and not NIFTI.search(name):
+                passed.setdefault("link to what is not there", []).append(name)
+            else:  # a scan that is a link to nothing stays, so that it is named as one that cannot be used
+                files[name] = Path(entry.path)
+                if kind := foreign(name):
+                    passed.setdefault(f"file of another format: {kind[0]}; convert with {kind[1]}", []).append(name)
+    if notes is not None:
+        notes += [f"passed over, {reason}: {listed(sorted(names))}" for reason, names in sorted(passed.items())]
+    return dict(sorted(files.items()))
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Device and number of a folder, the same over every link to it; None: it is not there."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -14,9 +14,9 @@ import numpy as np
 
 from uad.cohorts.promise import Promise
 from uad.cohorts.report import EMPTY_LABEL
-from uad.errors import InputError
-from uad.nifti import Header, grid_distance, read_header
-from uad.volumes import GRID_TOLERANCE_VOXELS, label_values
+from uad.common.errors import InputError
+from uad.common.nifti import Header, grid_distance, read_header
+from uad.common.volumes import GRID_TOLERANCE_VOXELS, label_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _SAME_VOXELS = 1e-2  # headers store float32, so equal grids differ by thousandths of a voxel
 _SAME_MM = 1e-2
+_MANY_VALUES = 10  # more than any lesion protocol has tissue classes
 
 Grid = tuple[tuple[int, int, int], tuple[float, float, float], str, str]  # shape, mm, orientation, type
 
@@ -102,29 +103,32 @@ def _check_promise(header: Header, promise: Promise, row: dict, modality: str, f
 def _check_label(row: dict, kind: str, headers: dict[str, Header], adapter: Adapter, findings: Findings) -> None:
     """Grid of a lesion label or brain mask against its scans, and the label's values."""
     path = row[kind]
+    cure = "resample it to the scan's grid"
+    if len(headers) == 2 and not _one_grid(*headers.values()):
+        cure = (
+            "T1 and T2 have different grids and one file cannot fit both: make one cohort per modality, or resample "
+            "all to one common grid"
+        )
     try:
         header = read_header(path)
         for image in headers.values():
             if kind == "label" and adapter.label_on_own_grid:
                 _check_overlap(header, image, path)
             else:
-                _check_grid(header, image, kind, row, findings)
+                _check_grid(header, image, kind, row, findings, cure)
         if kind == "label":
             _check_values(row, adapter.promise, findings)
     except InputError as error:
         findings.refused.append(str(error))
 
 
-def _check_grid(header: Header, image: Header, kind: str, row: dict, findings: Findings) -> None:
+def _check_grid(header: Header, image: Header, kind: str, row: dict, findings: Findings, cure: str) -> None:
     if header.shape != image.shape:
-        raise InputError(
-            f"{row[kind]}: has shape {header.shape}, its scan {image.shape}; resample it to the scan's grid"
-        )
+        raise InputError(f"{row[kind]}: has shape {header.shape}, its scan {image.shape}; {cure}")
     distance = grid_distance(header.shape, header.affine, image.affine)
     if distance > GRID_TOLERANCE_VOXELS:
         raise InputError(
-            f"{row[kind]}: lies {distance:.2f} voxels away from its scan (allowed {GRID_TOLERANCE_VOXELS}); "
-            "resample it to the scan's grid"
+            f"{row[kind]}: lies {distance:.2f} voxels away from its scan (allowed {GRID_TOLERANCE_VOXELS}); {cure}"
         )
     if distance > _SAME_VOXELS:
         text = f"{kind}: header up to {GRID_TOLERANCE_VOXELS} voxels away from its scan's; it takes the scan's header"
@@ -155,6 +159,11 @@ def _check_values(row: dict, promise: Promise, findings: Findings) -> None:
             "is it another release? fetch the original file"
         )
     findings.label_values.update(value for value in values if value)
+    if len(values) > _MANY_VALUES:
+        findings.quirk(
+            f"the lesion label holds more than {_MANY_VALUES} values, as a parcellation does; each counts as lesion",
+            row["subject"],
+        )
     if not any(values):
         findings.quirk(EMPTY_LABEL, row["subject"])
 

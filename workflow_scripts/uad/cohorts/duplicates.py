@@ -7,8 +7,8 @@ import hashlib
 import zlib
 from pathlib import Path
 
-from uad.errors import InputError
-from uad.files import sha256_of
+from uad.common.errors import InputError
+from uad.common.files import sha256_of
 
 _CHUNK = 2**20
 _GZIP = b"\x1f\x8b"

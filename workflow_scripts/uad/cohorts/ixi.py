@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from uad.cohorts.base import Adapter, Part
 from uad.cohorts.promise import Promise
 from uad.cohorts.report import listed
-from uad.errors import InputError
+from uad.common.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 EMPTY_LABEL = "the lesion label is empty"
 _MOST_GRIDS = 12
 _MOST_NAMES = 10
+_FEW_NAMES = 3
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Account:
         notes: what the adapter met (sheets, archives that were not read).
         dropped: who was left out, and why.
         findings: of the checks of files.
-        unused: NIfTI files that no name pattern matches.
+        unused: image files that were passed over, by the reason.
     """
 
     found: int = 0
@@ -35,11 +36,11 @@ class Account:
     notes: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     findings: Findings | None = None
-    unused: list[str] = field(default_factory=list)
+    unused: dict[str, list[str]] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """One line per quirk, for the log and the provenance record."""
-        return [*self.notes, *self.quirks(), *self.dropped]
+        return [*self.notes, *self.quirks(), *self.dropped, *passed_over(self.unused, _FEW_NAMES)]
 
     def quirks(self) -> list[str]:
         if self.findings is None:
@@ -54,6 +55,19 @@ def listed(names: Iterable[str], most: int = _MOST_NAMES) -> str:
     """Names joined for a message, shortened when there are many."""
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def passed_over(unused: Mapping[str, Sequence[str]], most: int | None = None) -> list[str]:
+    """One line per reason with the files' names, `most` of them or all."""
+    return [
+        f"{len(names)} image file{'s' * (len(names) > 1)} passed over, {why}: {listed(names, most or len(names))}"
+        for why, names in unused.items()
+    ]
+
+
+def seen_but_passed_over(unused: Mapping[str, Sequence[str]]) -> str:
+    """The same in brackets, for an error message; empty where nothing was passed over."""
+    return f" ({'; '.join(passed_over(unused, _FEW_NAMES))})" if unused else ""
 
 
 def markdown(name: str, adapter: Adapter, account: Account, table: pd.DataFrame | None) -> str:
@@ -73,10 +87,7 @@ def markdown(name: str, adapter: Adapter, account: Account, table: pd.DataFrame 
         *_section("Quirks met", [*account.quirks(), *account.notes]),
         *_grids(account),
         *_labels(adapter, account),
-        *_section(
-            "NIfTI files not used",
-            [f"{len(account.unused)}, e.g. {listed(account.unused, 3)}"] if account.unused else [],
-        ),
+        *_section("Image files passed over", passed_over(account.unused)),
     ]
     return "\n".join(parts).rstrip() + "\n"
 

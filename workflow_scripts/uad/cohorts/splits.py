@@ -1,7 +1,7 @@
 """Train, validation and test splits: drawn by a rule from the ids (`clean`), or read from the authors' CSVs.
 
-The rule (paper_spec 17: D4, D5, D20). A split divides *people*: the sessions of one person (`sub-01_ses-1`,
-`sub-01_ses-2`) stay together, and all sizes count people.
+The rule (D4, D5, D20). A split divides *people*: the visits of one person (`sub-01_ses-1`,
+`OAS2_0001_MR2`; uad/cohorts/people.py) stay together, and all sizes count people.
 
 1. People are ordered by the SHA-256 of `<seed>:<person>`.
 2. For a cohort that is trained on, the order is stratified by site: person i of a site's n (i from 0) gets
@@ -17,17 +17,15 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
+from uad.cohorts.people import person_of
 from uad.cohorts.table import listed
-from uad.errors import InputError
-from uad.tabular import read_table
-
-RECIPE_VERSION = 2
+from uad.common.errors import InputError
+from uad.common.tabular import read_table
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("subject", "split", "fold")
@@ -36,12 +34,9 @@ _AUTHORS_NAMES = {"ixi": "IXI", "brats21": "Brats21", "mslub": "MSLUB", "atlas":
 _AUTHORS_FOLDS = 5
 
 
-def person_of(subject: str) -> str:
-    """The person behind a subject id: the id without a trailing session."""
-    return re.sub(r"_ses-[A-Za-z0-9]+$", "", subject)
-
-
-def draw_splits(subjects: pd.DataFrame, sizes: Mapping[str, float], folds: int, seed: int) -> pd.DataFrame:
+def draw_splits(
+    subjects: pd.DataFrame, sizes: Mapping[str, float], folds: int, seed: int, person: str | None = None
+) -> pd.DataFrame:
     """Draw splits by the rule above; the result does not depend on the order of rows.
 
     Args:
@@ -50,6 +45,7 @@ def draw_splits(subjects: pd.DataFrame, sizes: Mapping[str, float], folds: int, 
             Whole numbers, or shares of the cohort when all are below 1.
         folds: number of folds.
         seed: another seed gives another draw.
+        person: rule that tells the person from the id (`person_of`).
 
     Returns:
         `subject`, `split`, `fold`, sorted by fold, split (train, val, test) and subject.
@@ -64,16 +60,19 @@ def draw_splits(subjects: pd.DataFrame, sizes: Mapping[str, float], folds: int, 
     sites: dict[str, str] = {}
     members: dict[str, list[str]] = {}
     for subject, site in sorted(zip(subjects["subject"], subjects["site"], strict=True)):
-        sites.setdefault(person_of(subject), site)
-        members.setdefault(person_of(subject), []).append(subject)
+        sites.setdefault(person_of(subject, person), site)
+        members.setdefault(person_of(subject, person), []).append(subject)
     train, val, test = _counts(sizes, len(members))
     order = _ordered(sites, seed, stratify=train > 0)
     stretches = folds if train else 1
     needed = test + max(stretches * val, val + train)
     if needed > len(order):
+        scans = ""
+        if len(order) < len(subjects):
+            scans = f" with {len(subjects)} scans (cohorts.<name>.person says which are of one person)"
         raise InputError(
             f"splits: sizes train {train}, val {val}, test {test} with {stretches} disjoint validation "
-            f"set(s) need {needed} people, but the cohort has {len(order)}; give smaller sizes, or shares "
+            f"set(s) need {needed} people, but the cohort has {len(order)}{scans}; give smaller sizes, or shares "
             "such as 0.2"
         )
     rows = []
@@ -129,7 +128,7 @@ def _ordered(sites: Mapping[str, str], seed: int, stratify: bool) -> list[str]:
 def authors_splits(
     csv_folder: str | Path, cohort: str, available: Iterable[str], folds: int, modalities: Collection[str] = ("t2",)
 ) -> tuple[pd.DataFrame, list[str]]:
-    """The splits of the authors' released CSV files (paper_spec 1), overlaps included, double rows left out.
+    """The splits of the authors' released CSV files (docs/paper.md#splits), overlaps included, double rows left out.
 
     IXI names are first filtered by `avail_t2.csv` where T2 is used, as the authors do; then all names by `available`.
 
@@ -188,9 +187,9 @@ def _names(path: Path, column: str) -> list[str]:
     return names.str.replace(r"_t[12]\.nii\.gz$", "", regex=True).tolist()
 
 
-def overlaps(table: pd.DataFrame) -> pd.DataFrame:
+def overlaps(table: pd.DataFrame, person: str | None = None) -> pd.DataFrame:
     """People in two splits of one fold: `fold`, `first`, `second` (splits), `person`, one row per pair."""
-    people = table.assign(person=table["subject"].map(person_of))
+    people = table.assign(person=[person_of(subject, person) for subject in table["subject"]])
     rows = []
     for fold, part in people.groupby("fold"):
         sets = {split: set(part["person"][part["split"] == split]) for split in SPLITS}
@@ -207,7 +206,7 @@ def _leak_notes(shared: pd.DataFrame) -> list[str]:
     ]
 
 
-def check_splits(table: pd.DataFrame, allow_overlap: bool = False) -> None:
+def check_splits(table: pd.DataFrame, allow_overlap: bool = False, person: str | None = None) -> None:
     """Refuse a split table with wrong columns, unknown splits, double rows or, unless allowed, overlap.
 
     Overlap is a person in two splits of one fold; only protocol `authors` allows it.
@@ -223,7 +222,7 @@ def check_splits(table: pd.DataFrame, allow_overlap: bool = False) -> None:
     double = table["subject"][table.duplicated()]
     if len(double):
         raise InputError(f"splits: {double.iloc[0]} is listed twice in one split of a fold")
-    leaks = _leak_notes(overlaps(table))
+    leaks = _leak_notes(overlaps(table, person))
     if leaks and not allow_overlap:
         raise InputError(f"splits: {leaks[0]}")
 

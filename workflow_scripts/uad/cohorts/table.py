@@ -1,4 +1,4 @@
-"""The cohort table: one row per subject with its files, as `ingest` writes it (DESIGN, formats)."""
+"""The cohort table: one row per subject with its files, as `ingest` writes it (docs/formats.md)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uad.cohorts.duplicates import Contents
-from uad.cohorts.report import EMPTY_LABEL, Account, listed, markdown
-from uad.errors import InputError
-from uad.files import atomic_path, sha256_of
-from uad.tabular import read_table, write_table
+from uad.cohorts.report import EMPTY_LABEL, Account, listed, markdown, seen_but_passed_over
+from uad.common.errors import InputError
+from uad.common.files import atomic_path, sha256_of
+from uad.common.tabular import read_table, write_table
 
 if TYPE_CHECKING:  # pandas takes a while to import, and the Snakefile only reads the adapters' attributes
     import pandas as pd
@@ -36,7 +36,7 @@ def ingest(
     published: bool = True,
     report_path: str | Path | None = None,
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Find, check and hash a cohort's scans, and write the cohort table atomically (DESIGN, formats).
+    """Find, check and hash a cohort's scans, and write the cohort table atomically (docs/formats.md).
 
     Kept are subjects with every modality in `modalities` and, unless the cohort is healthy, a label. Of
     subjects with the same image content only the first stays: a copy under another id would leak between
@@ -57,7 +57,7 @@ def ingest(
     if unknown or not modalities:
         raise InputError(f"{adapter.name}: has {', '.join(adapter.modalities)}, not {', '.join(unknown) or 'none'}")
     used = [modality for modality in MODALITIES if modality in modalities]
-    table = adapter.scans(raw_folder, unpacked_folder)
+    table = adapter.scans(raw_folder, unpacked_folder, used)
     account = Account(len(table), adapter.expected_subjects if published else None, adapter.notes)
     account.unused = adapter.unused
     table.loc[:, [m for m in MODALITIES if m not in used]] = ""
@@ -87,7 +87,8 @@ def _complete(
         table = table[table[column] != ""]
         if table.empty:
             raise InputError(
-                f"{raw_folder}: no subject has every file needed, {column} is missing. {adapter.how_to_get}"
+                f"{raw_folder}: no subject has every file needed, {column} is missing"
+                f"{seen_but_passed_over(account.unused)}. {adapter.how_to_get}"
             )
     return table
 

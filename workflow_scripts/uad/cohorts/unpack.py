@@ -21,17 +21,21 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from uad.errors import InputError, says_disk_full
+from uad.common.errors import InputError, says_disk_full
+from uad.common.formats import HEAD, what_is
 
 MARKER = ".unpacked.json"
 _DAMAGED = (
-    tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
+    tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError,
 )  # fmt: skip
 _TAR_NAME = re.compile(r"\.(?:tar|tar\.gz|tgz)$")
+_LEFTOVERS = ("__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # a name becomes a cell of a table
 _MOST_HEADER_BYTES = 2**20  # tarfile reads long names and comments into memory as a whole
 _MOST_PADDING = 2**24  # tars end on a multiple of their record size, which is seldom more than 1 MB
 _CHUNK = 2**16
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+_BY_HAND = "unpack it yourself (7z x) and place the folder instead of the archive"
 _COMPRESSED = (gzip.GzipFile, bz2.BZ2File, lzma.LZMAFile)
 _NAME_HEADERS = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
@@ -92,8 +96,13 @@ def unpack(
         return target
     partial = target.with_name(f".{target.name}.partial")  # fixed name: what a killed run left is cleared here
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
+        try:
+            partial.mkdir(parents=True)
+        except OSError as error:
+            raise InputError(
+                f"{target}: cannot be made ({error.strerror}); correct data_dir, or get the right to write there"
+            ) from error
         _Unpacking(archive, partial, wanted, max_bytes, max_members).run()
         (partial / MARKER).write_text(json.dumps(record, indent=1) + "\n")
         if target.exists():
@@ -106,7 +115,7 @@ def unpack(
 
 def is_junk(path: str) -> bool:
     """Whether a relative path is an operating system's leftover (`._x`, `.DS_Store`, `__MACOSX/x`)."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(path).parts)
+    return any(part.startswith(".") or part in _LEFTOVERS for part in PurePosixPath(path).parts)
 
 
 def _recorded(target: Path) -> dict | None:
@@ -137,9 +146,20 @@ class _Unpacking:
                     if isinstance(tar.fileobj, _COMPRESSED):
                         self._read_to_the_end(tar.fileobj)
         except _DAMAGED as error:
+            with open(self.archive, "rb") as stream:
+                known = what_is(stream.read(HEAD))
+            if known and not zipfile.is_zipfile(self.archive) and known[0] not in ("a zip archive", "a tar archive"):
+                cure = known[1].replace("fetch it", "download it")
+                raise InputError(f"{self.archive}: is neither tar nor zip but {known[0]}; {cure}") from error
             reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(
                 f"{self.archive}: truncated, damaged or neither tar nor zip ({reason}); download it again"
+            ) from error
+        except NotImplementedError as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"{self.archive}: is packed in a way that Python cannot unpack ({reason}), the archive may be whole; "
+                f"{_BY_HAND}"
             ) from error
         except _Hostile as error:
             raise InputError(
@@ -176,7 +196,7 @@ class _Unpacking:
         with zipfile.ZipFile(self.archive) as archive:
             for member in archive.infolist():
                 if _TAR_NAME.search(member.filename) and not is_junk(member.filename):
-                    self._refuse_if_encrypted(member)
+                    self._refuse_if_locked(member)
                     with (
                         archive.open(member) as stream,
                         tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Member) as tar,
@@ -184,7 +204,7 @@ class _Unpacking:
                         self._unpack_tar(tar)
                         self._read_to_the_end(stream)
                 elif self._is_wanted(member.filename, member.file_size) and not member.is_dir():
-                    self._refuse_if_encrypted(member)
+                    self._refuse_if_locked(member)
                     kind = stat.S_IFMT(member.external_attr >> 16)
                     if kind not in (0, stat.S_IFREG):
                         self._refuse(member.filename, "is a link or device")
@@ -212,9 +232,12 @@ class _Unpacking:
         self.written.add(path)
         return True
 
-    def _refuse_if_encrypted(self, member: zipfile.ZipInfo) -> None:
+    def _refuse_if_locked(self, member: zipfile.ZipInfo) -> None:
         if member.flag_bits & 1:
-            self._refuse(member.filename, "is encrypted; unpack the archive yourself")
+            self._refuse(member.filename, f"is encrypted, the archive may be whole; {_BY_HAND}")
+        if member.compress_type not in _METHODS:
+            method = zipfile.compressor_names.get(member.compress_type, f"number {member.compress_type}")
+            raise NotImplementedError(f"compression method {method}")
 
     def _refuse(self, name: str, reason: str) -> None:
         raise InputError(f"{self.archive}: not unpacked, because its member '{name}' {reason}")

@@ -1,5 +1,23 @@
 """The configuration: one pydantic model, three protocols, and messages that say what was probably meant."""
 
-from uad.config.load import Config, arm_settings, build_method, in_order_of, load, pretraining_settings, resolve
+from uad.config.load import (
+    Config,
+    arm_settings,
+    build_method,
+    in_order_of,
+    load,
+    pretraining_settings,
+    refuse_twice,
+    resolve,
+)
 
-__all__ = ["Config", "arm_settings", "build_method", "in_order_of", "load", "pretraining_settings", "resolve"]
+__all__ = [
+    "Config",
+    "arm_settings",
+    "build_method",
+    "in_order_of",
+    "load",
+    "pretraining_settings",
+    "refuse_twice",
+    "resolve",
+]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from uad.acquisition.needs import hd_bet_folder
 from uad.config.model import Config
+from uad.config.places import hd_bet_folder
 
 
 def ingest_settings(config: Config, cohort: str) -> dict[str, Any]:
@@ -27,15 +27,15 @@ def skull_strip_settings(config: Config, cohort: str) -> dict[str, Any]:
     kept = {key: preprocess[key] for key in ("spacing_mm", "stripped_mask", "max_failures", "hd_bet")}
     if kept["hd_bet"]["parameters"] == "download":
         kept["hd_bet"]["parameters"] = hd_bet_folder(config)
-    return {"cohort": _cohort(config, cohort), "preprocess": kept}
+    return {"cohort": _cohort(config, cohort), "preprocess": kept, "plausible": _plausible(config)}
 
 
 def register_settings(config: Config, cohort: str) -> dict[str, Any]:
     """Settings of rule `register` for one cohort."""
     return {
         "cohort": _cohort(config, cohort),
-        "preprocess": config.preprocess.model_dump(mode="json", exclude={"hd_bet", "stripped_mask"}),
-        "data_dir": config.data_dir, "seed": config.seed,
+        "preprocess": config.preprocess.model_dump(mode="json", exclude={"hd_bet"}),
+        "plausible": _plausible(config), "data_dir": config.data_dir, "seed": config.seed,
     }  # fmt: skip
 
 
@@ -44,7 +44,12 @@ def pack_settings(config: Config, cohort: str, modality: str) -> dict[str, Any]:
     return {
         "cohort": _cohort(config, cohort), "modality": modality,
         "pack": config.pack.model_dump(mode="json"), "spacing_mm": config.preprocess.spacing_mm,
+        "plausible": _plausible(config),
     }  # fmt: skip
+
+
+def _plausible(config: Config) -> dict[str, Any]:
+    return config.plausible.model_dump(mode="json")
 
 
 def _cohort(config: Config, cohort: str) -> dict[str, Any]:

@@ -11,11 +11,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from uad import pretraining
+from uad.common.errors import InputError
 from uad.config.model import Config, TrainSettings
 from uad.config.protocols import protocol_values
-from uad.errors import InputError
-from uad.methods import Method, known_methods, load_method
+from uad.methods import Method, known_methods, load_method, pretraining
 
 _NOTHING = (None, "null")  # Snakemake's `--config` reads null as text
 
@@ -42,6 +41,33 @@ def load(*paths: str | Path) -> Config:
     return resolve(raw)
 
 
+def refuse_twice(path: str | Path) -> None:
+    """YAML takes the last of two equal keys in silence, and so drops what the first one holds.
+
+    Raises:
+        InputError: a key stands twice in one block; names both lines.
+    """
+    try:
+        waiting = [yaml.compose(Path(path).read_text(encoding="utf-8-sig"))]
+    except (OSError, ValueError, yaml.YAMLError):
+        return  # Snakemake has its own words for a file that it cannot read
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        if isinstance(node, yaml.MappingNode):
+            lines: dict[str, int] = {}
+            for key, value in node.value:
+                name, line = str(key.value), key.start_mark.line + 1
+                if name in lines:
+                    raise InputError(
+                        f"{path}: line {line}: key '{name}' stands in line {lines[name]} already, and only one of the "
+                        "two would count; put both together"
+                    )
+                lines[name] = line
+                waiting.append(value)
+
+
 def in_order_of(raw: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     """The raw configuration with arms and cohorts in the order of `base`, new ones last.
 
@@ -49,7 +75,7 @@ def in_order_of(raw: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     """
     ordered = dict(raw)
     for block in ("arms", "cohorts"):
-        entries = raw.get(block) or {}
+        entries = _block(raw, block)
         names = [name for name in base.get(block) or {} if name in entries]
         ordered[block] = {name: entries[name] for name in [*names, *(n for n in entries if n not in names)]}
     return ordered
@@ -63,7 +89,7 @@ def resolve(raw: dict[str, Any]) -> Config:
     """
     raw = {key: value for key, value in raw.items() if value is not None}
     for block in ("arms", "cohorts"):  # an overlay drops an entry by setting it to null
-        raw[block] = {name: entry for name, entry in (raw.get(block) or {}).items() if entry not in _NOTHING}
+        raw[block] = {name: entry for name, entry in _block(raw, block).items() if entry not in _NOTHING}
     protocol = raw.get("protocol", "clean")
     below = protocol_values(protocol) if protocol in ("clean", "authors", "paper") else {}
     for values in below.get("train_by_method", {}).values():  # who names a key of `train` means it for all arms
@@ -84,6 +110,13 @@ def resolve(raw: dict[str, Any]) -> Config:
         if method not in pretraining.PRETRAININGS:
             _known_method(method, f"train_by_method.{method}")
     return config
+
+
+def _block(raw: dict[str, Any], name: str) -> dict[str, Any]:
+    entries = raw.get(name) or {}
+    if not isinstance(entries, dict):
+        raise InputError(f"config: {name}: needs a block of `<name>: ...` lines (got {entries!r})")
+    return entries
 
 
 def method_class(config: Config, arm: str) -> type[Method]:

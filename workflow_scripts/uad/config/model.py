@@ -6,33 +6,17 @@ unless the configuration names one itself.  Unknown keys are refused everywhere.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from uad.common.settings import PositiveNumber, Probability, RulePath, Section, UserPath
+from uad.methods.settings import ConditionedDiffusionSettings
 
 Modality = Literal["t1", "t2"]
 Protocol = Literal["clean", "authors", "paper"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
-Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads `1e-4` as a string; accept what the author plainly meant."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-PositiveNumber = Annotated[float, BeforeValidator(_number), Field(gt=0)]
-
-
-class Section(BaseModel):
-    """A block of the configuration."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 # --- cohorts ------------------------------------------------------------------------------------------------
@@ -53,17 +37,33 @@ class CohortSettings(Section):
     source: Literal["archive", "phantom"] = Field(
         "archive", description="`archive`: the real data set. `phantom`: generated in the same layout."
     )
-    raw: str | None = Field(None, description="Folder with the raw data; default `<data_dir>/raw/<cohort>`.")
+    raw: UserPath | None = Field(None, description="Folder with the raw data; default `<data_dir>/raw/<cohort>`.")
     modalities: list[Modality] = Field(min_length=1)
     subjects: int = Field(gt=0, description="Expected number of subjects; sets the number of shards.")
     splits: SplitSizes
     exclude_label: int | None = Field(
         None, description="D34. Label value left out of the evaluation (WMH: 2, other pathology); null: none."
     )
+    person: str | None = Field(
+        None,
+        description="Regular expression with one group: the person in a subject id. Default: the id without the "
+        "usual endings of visits (`_ses-2`, `_MR1`, `_V2`, `_BL`, docs/own-data.md).",
+    )
     healthy: bool | None = Field(None, description="adapter `folder` only: no subject has a lesion.")
     stripped: bool | None = Field(None, description="adapter `folder` only: the scans are brain-extracted.")
     registered: bool | None = Field(None, description="adapter `folder` only: the scans are in atlas space.")
     bias_corrected: bool | None = Field(None, description="adapter `folder` only: N4 has been applied.")
+
+    @field_validator("person")
+    @classmethod
+    def _has_one_group(cls, person: str | None) -> str | None:
+        try:
+            groups = 1 if person is None else re.compile(person).groups
+        except re.error as error:
+            raise ValueError(f"`{person}` is no regular expression ({error})") from error
+        if groups != 1:
+            raise ValueError(f"`{person}` needs one group in round brackets, the person; it has {groups}")
+        return person
 
     @model_validator(mode="after")
     def _flags_belong_to_folder(self) -> CohortSettings:
@@ -83,7 +83,7 @@ class SourceSettings(Section):
     """Where downloads come from; like `execution`, nothing here changes a result."""
 
     offline: bool = Field(False, description="Fetch nothing: use what is there and say what is missing.")
-    base_url: dict[str, str] = Field(
+    base_url: dict[str, UserPath] = Field(
         default_factory=dict, description="Item -> mirror or local folder that has its files (docs/data.md)."
     )
     sha256: dict[str, str] = Field(
@@ -95,14 +95,14 @@ class SplitSettings(Section):
     source: Literal["clean", "authors"] = Field(
         "clean", description="D4, D5, D20. `clean`: drawn by rule from the ids. `authors`: their CSV files."
     )
-    authors_csv: str = Field("data/splits", description="Folder with the authors' split CSVs.")
+    authors_csv: RulePath = Field("data/splits", description="Folder with the authors' split CSVs.")
 
 
 # --- preprocessing ------------------------------------------------------------------------------------------
 
 
 class HdBetSettings(Section):
-    parameters: str = Field(
+    parameters: UserPath = Field(
         "download", description="Folder with HD-BET parameters, or `download`: fetched to <data_dir>/hd_bet."
     )
     sha256: str | None = Field(
@@ -113,26 +113,39 @@ class HdBetSettings(Section):
 
 
 class AtlasSettings(Section):
-    image: str = Field(
+    image: UserPath = Field(
         "sri24", description="`sri24` (fetched to <data_dir>/sri24), `mni152` (from nilearn), or a NIfTI file."
     )
-    orientation: str = Field("RAI", description="ITK orientation of the template grid (paper_spec 2).")
+    orientation: str = Field("RAI", description="ITK orientation of the template grid (docs/paper.md#preprocessing).")
 
 
 class RegistrationSettings(Section):
     transform: Literal["Affine", "Rigid"] = "Affine"
     iterations: list[int] = [2100, 1200, 1200, 10]
+    histogram_matching: bool = Field(
+        False, description="D36. `true`: intensities are matched to the atlas before, as antspyx 0.3 always did."
+    )
     label_interpolation: Literal["nearestNeighbor", "linear"] = Field(
         "nearestNeighbor", description="D11. `linear`: any value above 0 counts, which dilates small lesions."
     )
 
 
 class BiasFieldSettings(Section):
-    levels: int = Field(4, gt=0)
+    levels: int = Field(2, gt=0, description="D37. Each halves the distance of the control points.")
     iterations: int = Field(200, gt=0)
-    tolerance: PositiveNumber = 5e-4
+    tolerance: PositiveNumber = Field(1e-4, description="D37. A level ends when the field changes by less.")
+    spline_mm: int = Field(
+        200,
+        gt=0,
+        description="Distance of the control points on the first level, in mm, as in the authors' antspyx 0.3.",
+    )
+    mask: Literal["brain", "get_mask"] = Field(
+        "brain", description="D35. Voxels that the field is fitted to; `get_mask`: ANTs' own guess."
+    )
     mask_sigma: PositiveNumber = Field(1.0, description="Smoothing of the weight mask, in voxels.")
-    mask_stripped: bool = Field(True, description="D12. `false`: scans that come stripped get N4 without a mask.")
+    mask_stripped: bool = Field(
+        True, description="D12. `false`: scans that come stripped get N4 without a weight mask."
+    )
 
 
 class CropSettings(Section):
@@ -157,6 +170,65 @@ class PreprocessSettings(Section):
     max_failures: int = Field(0, ge=0, description="Scans per shard that may fail before the shard fails.")
 
 
+class Limits(Section):
+    """Two ranges [lowest, highest] of a number; null: open."""
+
+    refuse: tuple[float | None, float | None] = Field(description="Beyond it a scan fails.")
+    flag: tuple[float | None, float | None] = Field(description="Beyond it a scan is named in quality.tsv.")
+
+    @model_validator(mode="after")
+    def _flag_lies_inside(self) -> Limits:
+        ends = [self.refuse[0], self.flag[0], self.flag[1], self.refuse[1]]
+        known = [end for end in ends if end is not None]
+        if known != sorted(known):
+            raise ValueError(f"`flag` {list(self.flag)} has to lie inside `refuse` {list(self.refuse)}")
+        return self
+
+
+class PlausibleSettings(Section):
+    """What a head scan can be; sources in docs/preprocessing.md."""
+
+    brain_ml: Limits = Field(
+        Limits(refuse=(300, 2600), flag=(790, 2100)),
+        description="Brain mask in ml, as scanned and in atlas space. Newborns have 340 (Holland 2014), adults from "
+        "791 (Ricard 2010) to intracranial 1469 + 6 x 102 (Matsumae 1996); the MNI152 brain has 1890.",
+    )
+    face_fraction: Limits = Field(
+        Limits(refuse=(None, 0.9), flag=(None, 0.2)),
+        description="Mask area on a face of the field of view over its largest parallel area. By geometry: 0.2 where "
+        "8 mm of a brain are cut off, 0.9 where a quarter is.",
+    )
+    negative_fraction: Limits = Field(
+        Limits(refuse=(None, 0.02), flag=(None, 0.001)),
+        description="Share of brain voxels below 0 of scans that are registered or get N4. Magnitude images have none; "
+        "sinc resampling makes a few.",
+    )
+    atlas_dice: Limits = Field(
+        Limits(refuse=(0.8, None), flag=(0.9, None)),
+        description="Overlap with the atlas brain. By geometry: 0.9 where brains of one size lie 1 cm apart, or one "
+        "is 20 % larger; 0.8 where it is 2 cm or 50 %.",
+    )
+    n4_ratio: Limits = Field(
+        Limits(refuse=(1, 10), flag=(1.001, 4)),
+        description="Largest over smallest value of the N4 field in the brain; 1 is no correction. BrainSuite calls a "
+        "ratio of 3 (0.5 to 1.5) very large; sound scans of a 3 T scanner (IXI-HH) reach 3.6.",
+    )
+    lesion_share: Limits = Field(
+        Limits(refuse=(None, 0.5), flag=(None, 0.3)),
+        description="Lesion over brain volume. A whole middle cerebral artery territory is near 0.2.",
+    )
+    lesion_outside: Limits = Field(
+        Limits(refuse=(None, 0.5), flag=(None, 0.1)), description="Share of the lesion outside of the brain mask."
+    )
+    lesion_lost: Probability = Field(
+        0.25, description="Share of the lesion that a crop (to the brain, to pack.crop) may lose without a flag."
+    )
+    brain_lost: Probability = Field(
+        0.2,
+        description="Share of the brain that pack.crop may lose without a flag; the paper's box loses 0.08 of SRI24.",
+    )
+
+
 class CurvatureFlowSettings(Section):
     iterations: int = Field(3, ge=0, description="D10. 0 switches the filter off.")
     time_step: PositiveNumber = 0.125
@@ -170,60 +242,13 @@ class PackSettings(Section):
     order: Literal["crop_percentile_resize", "pad_resize_cut"] = Field(
         "crop_percentile_resize", description="D9. The text pads, halves and cuts slices; same field of view."
     )
+    background: Literal["zero", "keep"] = Field(
+        "zero", description="D38. `keep`: what smoothing and splines leave outside of the brain and beyond 0 and 1."
+    )
     dtype: Literal["float16", "float32"] = "float16"
 
 
 # --- arms ---------------------------------------------------------------------------------------------------
-
-
-class UNetSettings(Section):
-    base: int = Field(128, gt=0)
-    multipliers: list[int] = [1, 2, 2]
-    blocks: int = Field(3, gt=0, description="Residual blocks per level on the way down; one more on the way up.")
-    attention_heads: int = Field(4, gt=0)
-    head_channels: int = Field(64, gt=0)
-
-
-class EncoderSettings(Section):
-    depth: Literal[10, 18, 50] = 50
-    width: int = Field(64, gt=0)
-    drop_path: Probability = 0.05
-
-
-class ConditionSettings(Section):
-    dim: int = Field(512, gt=0, description="D6. The text says 128, the code uses 512.")
-    mlp: bool = Field(True, description="D6. The code's extra MLP on the condition.")
-
-
-class NoiseSettings(Section):
-    shared: bool = Field(False, description="D17. One field for a whole batch or volume, as the authors do.")
-    offset: bool = Field(True, description="D17. Random lattice offset; `false` leaves pixel (0, 0) noise-free.")
-    half: bool = Field(False, description="D17. Round the field to float16.")
-    octaves: int = Field(6, gt=0)
-    persistence: PositiveNumber = 0.8
-    wavelength: PositiveNumber = Field(64, description="Wavelength of the first octave in pixels.")
-
-
-class DiffusionSettings(Section):
-    objective: Literal["x0", "residual"] = Field("x0", description="D16. `residual`: x0 = x_t - output (the text).")
-    noise: NoiseSettings = NoiseSettings()
-    unet: UNetSettings = UNetSettings()
-
-
-class SparkSettings(Section):
-    """Masked pre-training of the encoder; its steps and precision are `train_by_method.spark`."""
-
-    mask_ratio: Probability = Field(0.65, description="D24. Share of the 32 x 32 cells that are hidden.")
-    decoder_width: int = Field(512, ge=32, description="Channels of the decoder's first stage, 32 or more.")
-
-
-class ConditionedDiffusionSettings(DiffusionSettings):
-    encoder: EncoderSettings = EncoderSettings()
-    condition: ConditionSettings = ConditionSettings()
-    spark: SparkSettings | None = Field(None, description="Pre-train the encoder with SparK; null: random weights.")
-    spark_optimizer: Literal["adam", "adamw"] = Field(
-        "adamw", description="D28. Of SparK; `adamw`: betas 0.9 and 0.95, weight decay 0.05."
-    )
 
 
 class AugmentationSettings(Section):
@@ -291,7 +316,7 @@ class ThresholdSettings(Section):
 
 
 class PerceptualSettings(Section):
-    weights: str | None = Field(
+    weights: RulePath | None = Field(
         None, description="MedicalNet ResNet-10 file; `phantom` trains a small stand-in; null: not available."
     )
     sha256: str | None = None
@@ -332,6 +357,7 @@ class ExecutionSettings(Section):
     keep_reconstructions: bool = Field(
         True, description="`false`: removed once the whole run was asked for and is complete (docs/cluster.md)."
     )
+    card: Literal["a100", "h100", "v100"] = Field("a100", description="GPU that `plan` computes likely hours for.")
 
 
 class Config(Section):
@@ -341,7 +367,7 @@ class Config(Section):
     protocol: Protocol = "clean"
     seed: int = 3141
     folds: int = Field(5, gt=0)
-    data_dir: str = "data"
+    data_dir: RulePath = "data"
     data_of: Name | None = Field(
         None, description="Another run whose cohorts, splits and store this one reads; it makes none of its own."
     )
@@ -351,6 +377,7 @@ class Config(Section):
     sources: SourceSettings = SourceSettings()
     splits: SplitSettings = SplitSettings()
     preprocess: PreprocessSettings = PreprocessSettings()
+    plausible: PlausibleSettings = PlausibleSettings()
     pack: PackSettings = PackSettings()
     diffusion: ConditionedDiffusionSettings = ConditionedDiffusionSettings()
     train: TrainSettings = TrainSettings()

@@ -1,4 +1,4 @@
-"""The three protocols: whole columns of paper_spec section 17, where the paper's text and code disagree.
+"""The three protocols: whole columns of docs/protocols.md, where the paper's text and code disagree.
 
 `paper` follows the text, `authors` the released code, `clean` our recommendation.  Each choice is one row:
 its D-number, the key it sets and the value per protocol.  A key named in the configuration wins over the row.
@@ -54,7 +54,7 @@ CHOICES = (
     Choice("D11", "preprocess.crop.last_plane", "keep", "drop", "keep", "the authors' crop loses the last plane"),
     Choice("D11", "preprocess.register_stripped_registered", True, True, False, "BraTS is in SRI24 space already"),
     Choice("D12", "preprocess.stripped_mask", "hd_bet", "get_mask", "nonzero", "brain mask of BraTS"),
-    Choice("D12", "preprocess.n4.mask_stripped", True, False, True, "BraTS gets N4 without a mask in the code"),
+    Choice("D12", "preprocess.n4.mask_stripped", True, False, True, "BraTS gets N4 without a weight mask in the code"),
     Choice("D13", "pack.percentiles", [1, 99], [1, 99], [1, 99], "intensity window inside the brain"),
     Choice("D14", "train.validation", "fixed", "random", "fixed", "random validation makes the choice noisy"),
     Choice("D14", "train_by_method.spark.augment", False, False, False, "no augmentation in SparK"),
@@ -76,6 +76,11 @@ CHOICES = (
     Choice("D30", "train.validate_every", 100, 12, 100, "the code validates after each epoch of 12 steps"),
     Choice("D32", "tables.dice_without_lesion", "left_out", "zero", "left_out", "test volumes without a lesion"),
     Choice("D34", "cohorts.wmh.exclude_label", 2, None, 2, "the code counts every label above 0 as lesion"),
+    Choice("D35", "preprocess.n4.mask", "get_mask", "get_mask", "brain", "antspyx 0.3 masks N4 by itself (code)"),
+    Choice("D36", "preprocess.registration.histogram_matching", True, True, False, "antspyx 0.3 always matched (code)"),
+    Choice("D37", "preprocess.n4.levels", 4, 4, 2, "further levels take large lesions for a field"),
+    Choice("D37", "preprocess.n4.tolerance", 5e-4, 5e-4, 1e-4, "with 5e-4 two levels end too early"),
+    Choice("D38", "pack.background", "keep", "keep", "zero", "the code sets no background to 0"),
 )
 
 FIXED = {

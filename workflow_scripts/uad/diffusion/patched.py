@@ -1,4 +1,4 @@
-"""Patched diffusion (Behrendt et al. 2023): noise in one box of a slice, the rest is context.  paper_spec 11."""
+"""Patched diffusion (Behrendt et al. 2023): noise in one box of a slice, the rest is context.  docs/paper.md#pddpm"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forward process, training loss and one-step reconstruction (paper_spec 5 and 10)."""
+"""Forward process, training loss and one-step reconstruction (docs/paper.md#diffusion, docs/paper.md#inference)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OBJECTIVES = ("x0", "residual")
 
 
 def to_signed(images: Tensor) -> Tensor:
-    """[0, 1] -> [-1, 1], the range the U-Net works in (paper_spec 3)."""
+    """[0, 1] -> [-1, 1], the range the U-Net works in (docs/paper.md#packing)."""
     return 2 * images - 1
 
 
@@ -52,7 +52,7 @@ def training_loss(
     condition: Tensor | None = None,
     objective: str = "x0",
 ) -> Tensor:
-    """L1 between x0 and its reconstruction at a random t, mean over all pixels, in [-1, 1] (paper_spec 5).
+    """L1 between x0 and its reconstruction at a random t, mean over all pixels, in [-1, 1] (docs/paper.md#diffusion).
 
     x0 [B, 1, H, W] in [0, 1] (augmentation may leave that range), condition [B, d] or None -> scalar.
     Each sample has its own t, uniform on 0..T-1 (D15).
@@ -85,7 +85,7 @@ def reconstruct(
     condition: Tensor | None = None,
     objective: str = "x0",
 ) -> Tensor:
-    """One forward pass from noise level `t_test` in 1..T, index t_test - 1 (paper_spec 10).
+    """One forward pass from noise level `t_test` in 1..T, index t_test - 1 (docs/paper.md#inference).
 
     x0: slices of one volume, [B, 1, H, W] in [0, 1]. Returns float32 of the same shape, in [0, 1] space but
     not clamped. Put the network in eval mode first.

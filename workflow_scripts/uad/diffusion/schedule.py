@@ -1,4 +1,4 @@
-"""Noise schedule of the diffusion arms (paper_spec 5)."""
+"""Noise schedule of the diffusion arms (docs/paper.md#diffusion)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Schedule(NamedTuple):
 
 
 def cosine_schedule(steps: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> Schedule:
-    """abar ~ cos^2(pi / 2 (u + s) / (1 + s)) at u = t/T, betas clipped to `max_beta` (paper_spec 5, D18)."""
+    """abar ~ cos^2(pi / 2 (u + s) / (1 + s)) at u = t/T, betas clipped to `max_beta` (docs/paper.md#diffusion, D18)."""
     u = torch.arange(steps + 1, dtype=torch.float64) / steps
     f = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
     betas = (1 - f[1:] / f[:-1]).clamp(max=max_beta)

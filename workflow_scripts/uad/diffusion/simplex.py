@@ -1,4 +1,4 @@
-"""2-D OpenSimplex noise in octaves, for a whole batch at once (paper_spec 5, D17).
+"""2-D OpenSimplex noise in octaves, for a whole batch at once (docs/paper.md#noise, D17).
 
 In the basis (u, v) of its lattice, OpenSimplex noise is a plain sum over the lattice points (i, j),
 
@@ -29,7 +29,7 @@ LCG_MULTIPLIER, LCG_INCREMENT = np.int64(6364136223846793005), np.int64(14426950
 
 
 class NoiseOptions(NamedTuple):
-    """How the diffusion arms draw their noise; the defaults are the authors' (paper_spec 5, D17).
+    """How the diffusion arms draw their noise; the defaults are the authors' (docs/paper.md#noise, D17).
 
     shared: one field for the whole batch. offset: move each octave's lattice at random.
     half: round to float16. octaves, persistence, wavelength (pixels): see `octave_noise`.
@@ -170,7 +170,7 @@ def octave_noise(
     offset: bool = False,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Octaves of OpenSimplex noise, summed without normalisation, one field per seed (paper_spec 5, D17).
+    """Octaves of OpenSimplex noise, summed without normalisation, one field per seed (docs/paper.md#noise, D17).
 
     Octave k has the wavelength `wavelength` / 2^k (pixels) and the amplitude `persistence`^k.
     offset False: all octaves share their lattice origin, so pixel (0, 0) is always 0 (the authors' noise).
@@ -209,7 +209,7 @@ def noise_like(
     """Simplex noise for images [B, 1, H, W] -> float32 [B, 1, H, W] on their device, seeded by `generator`.
 
     shared: draw one field and repeat it over the batch (a view, do not write into it). offset, octaves,
-    persistence, wavelength: see `octave_noise`. half: round through float16 (paper_spec 5).
+    persistence, wavelength: see `octave_noise`. half: round through float16 (docs/paper.md#noise).
     """
     batch, _, height, width = images.shape
     seeds = torch.randint(2**62, (1 if shared else batch,), generator=generator, device=generator.device)

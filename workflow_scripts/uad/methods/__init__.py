@@ -15,12 +15,14 @@ from uad.methods.base import Method, Scan
 
 __all__ = ["Method", "Scan", "known_methods", "load_method", "method_of"]
 
+_SHARED = {"base", "pretraining", "settings"}
+
 
 @cache
 def known_methods() -> tuple[str, ...]:
     """Names of all methods, sorted."""
-    names = (module.name for module in pkgutil.iter_modules(__path__))
-    return tuple(sorted(name for name in names if name != "base" and not name.startswith("_")))
+    names = {module.name for module in pkgutil.iter_modules(__path__)} - _SHARED
+    return tuple(sorted(name for name in names if not name.startswith("_")))
 
 
 def load_method(name: str) -> type[Method]:

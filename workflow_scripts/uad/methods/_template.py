@@ -32,7 +32,7 @@ class MyMethod(Method):
     Params = MyParams
     gives = "reconstruction"  # the map is then |image - reconstruction|; "map": the hook anomaly_map draws it
     trains = True  # False: there is no network, and the hooks get None for it
-    gpu_hours = 0.5  # of one training at the paper's size; a cluster asks for this much time
+    gpu_hours = 0.5  # time limit of one training at the paper's size, which a cluster is asked for
     RECIPE_VERSION = 1  # raise it when you change the numbers, and the arm's jobs run again
 
     def network(self, shape: tuple[int, int]) -> nn.Module:

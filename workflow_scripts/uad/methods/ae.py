@@ -1,4 +1,4 @@
-"""AE (Baur et al. 2021): an autoencoder with a narrow bottleneck.  baseline_specs 2."""
+"""AE (Baur et al. 2021): an autoencoder with a narrow bottleneck.  docs/paper.md#ae"""
 
 from __future__ import annotations
 

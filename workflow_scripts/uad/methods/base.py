@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
 import pydantic
+
+from uad.common.packed import Scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -19,15 +21,6 @@ class NoParams(pydantic.BaseModel):
     """A method without hyper-parameters."""
 
     model_config = pydantic.ConfigDict(extra="forbid")
-
-
-class Scan(NamedTuple):
-    """One packed volume: all arrays [Z, Y, X]."""
-
-    subject: str
-    image: np.ndarray  # float32 in [0, 1], background 0
-    mask: np.ndarray  # bool, brain
-    label: np.ndarray  # uint8: 0 none, 1 lesion, 2 excluded; only control methods may look
 
 
 class Method:
@@ -48,7 +41,8 @@ class Method:
     parts: ClassVar[tuple[str, ...]] = ()  # sub-networks that train in turns, by their attribute of the network
     shares_batches: ClassVar[bool] = False  # samples pass the network independently: several devices can share a batch
     chunk: int = 1  # consecutive slices of one volume that a training batch holds side by side
-    gpu_hours: ClassVar[float] = 1.0  # one training at the paper's size on one GPU; asked from the cluster
+    gpu_hours: ClassVar[float] = 1.0  # time limit of one training on one GPU, asked from the cluster
+    passes: ClassVar[int] = 1  # of the network per slice that is reconstructed
     RECIPE_VERSION: ClassVar[int] = 1  # raise when the numbers change
 
     def __init__(self, params: pydantic.BaseModel) -> None:
@@ -63,6 +57,14 @@ class Method:
 
     def enter(self, cohort: str, modality: str, fold: int) -> None:
         """Told before the scans of a cohort are read; for methods that read files of their own."""
+
+    def doubts(self) -> list[str]:
+        """Asked after the scans of a cohort have been read: what speaks against the output, for log and report.
+
+        Raises:
+            InputError: the output cannot be right.
+        """
+        return []
 
     def network(self, shape: tuple[int, int]) -> nn.Module:
         """The network to train, for slices of `shape` (height, width)."""

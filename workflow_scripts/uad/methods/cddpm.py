@@ -1,11 +1,11 @@
-"""cDDPM: the U-Net is conditioned on an encoding of the noise-free input.  paper_spec 7."""
+"""cDDPM: the U-Net is conditioned on an encoding of the noise-free input.  docs/paper.md#condition"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from uad.config.model import ConditionedDiffusionSettings
 from uad.methods.ddpm import DDPM
+from uad.methods.settings import ConditionedDiffusionSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ class ConditionedDDPM(DDPM):
     """An encoder turns the noise-free slice into a vector that scales and shifts every residual block."""
 
     Params = ConditionedDiffusionSettings
-    gpu_hours = 8.5
+    gpu_hours = 4.0
 
     def network(self, shape: tuple[int, int]) -> nn.Module:
         from uad.networks.conditioned import ConditionedUNet
@@ -33,12 +33,12 @@ class ConditionedDDPM(DDPM):
         )
 
     def pretraining(self) -> Method | None:
-        from uad.pretraining import SparK
+        from uad.methods.pretraining import SparK
 
         return SparK.of(self.params) if self.params.spark else None
 
     def start_from(self, network: nn.Module, weights: str | Path) -> None:
-        from uad.pretraining import load_encoder
+        from uad.methods.pretraining import load_encoder
 
         load_encoder(network.encoder, weights, self.pretraining())
 

@@ -1,4 +1,4 @@
-"""Negative control: uniform random scores, whose AUPRC is the prevalence.  DESIGN decision 13."""
+"""Negative control: uniform random scores, whose AUPRC is the prevalence.  docs/methods/chance.md"""
 
 from __future__ import annotations
 

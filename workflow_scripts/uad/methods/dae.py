@@ -1,4 +1,4 @@
-"""DAE (Kascenas et al. 2022): a U-Net that removes coarse noise from healthy slices.  baseline_specs 5."""
+"""DAE (Kascenas et al. 2022): a U-Net that removes coarse noise from healthy slices.  docs/paper.md#dae"""
 
 from __future__ import annotations
 

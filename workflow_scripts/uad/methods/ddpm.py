@@ -1,12 +1,12 @@
-"""DDPM: a diffusion model of healthy slices, read with one forward pass.  paper_spec 5, 6, 10."""
+"""DDPM: a diffusion model of healthy slices, read with one forward pass.  docs/paper.md#diffusion"""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from uad.config.model import DiffusionSettings
 from uad.methods.base import Method
+from uad.methods.settings import DiffusionSettings
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -19,7 +19,7 @@ class DDPM(Method):
     section = "diffusion"
     reads_noise_levels = True
     shares_batches = True
-    gpu_hours = 8.0
+    gpu_hours = 4.0
 
     def __init__(self, params: DiffusionSettings) -> None:
         super().__init__(params)

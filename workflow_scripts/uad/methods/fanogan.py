@@ -1,4 +1,4 @@
-"""f-AnoGAN (Schlegl et al. 2019): a GAN of healthy slices and an encoder into its latents.  baseline_specs 6."""
+"""f-AnoGAN (Schlegl et al. 2019): a GAN of healthy slices and an encoder into its latents.  docs/paper.md#f-anogan"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Positive control: the ground truth as anomaly map.  DESIGN decision 13."""
+"""Positive control: the ground truth as anomaly map.  docs/methods/oracle.md"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""pDDPM (Behrendt et al. 2023): the DDPM reads a slice box by box, the rest of it stays clean.  paper_spec 11."""
+"""pDDPM (Behrendt et al. 2023): the DDPM reads a slice box by box, the rest of it stays clean.  docs/paper.md#pddpm"""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 class PatchedDDPM(DDPM):
     """Noise one box of a 2x2 grid at a time and stitch the four reconstructions."""
+
+    passes = 4
 
     def loss(self, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
         from uad.diffusion.patched import patched_training_loss

@@ -1,4 +1,4 @@
-"""SVAE (Behrendt et al. 2022): a VAE whose latents also see the neighbouring slices.  baseline_specs 4."""
+"""SVAE (Behrendt et al. 2022): a VAE whose latents also see the neighbouring slices.  docs/paper.md#svae"""
 
 from __future__ import annotations
 

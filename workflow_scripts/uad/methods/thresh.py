@@ -1,4 +1,4 @@
-"""Intensity thresholding (Meissen et al. 2022): the scan itself is the anomaly map.  baseline_specs 1."""
+"""Intensity thresholding (Meissen et al. 2022): the scan itself is the anomaly map.  docs/paper.md#thresh"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""VAE (Baur et al. 2021): an autoencoder whose latents are kept close to a standard normal.  baseline_specs 3."""
+"""VAE (Baur et al. 2021): an autoencoder whose latents are kept close to a standard normal.  docs/paper.md#vae"""
 
 from __future__ import annotations
 

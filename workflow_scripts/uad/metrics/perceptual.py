@@ -1,4 +1,4 @@
-"""LPIPS of the paper: distance in the features of a medical 3-D ResNet-10.  paper_spec 13, D21.
+"""LPIPS of the paper: distance in the features of a medical 3-D ResNet-10.  docs/paper.md#medicalnet, D21
 
 The network has the form of MedicalNet's ResNet-10 (layers 3 and 4 dilated instead of strided), so that its
 published weights load; where they cannot be had, a narrow network of the same form, trained to segment
@@ -16,10 +16,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from uad.errors import InputError
-from uad.files import atomic_path, sha256_of
+from uad.common.errors import InputError
+from uad.common.files import atomic_path, sha256_of
 
-RECIPE_VERSION = 1
 MEDICALNET_WIDTH = 64
 TISSUES = 4  # background, CSF, grey matter, white matter
 BATCH, LEARNING_RATE, HEAD_WIDTH = 2, 3e-3, 16
@@ -142,7 +141,7 @@ def z_score(volumes: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def perceptual_distance(backbone: nn.Module, image: np.ndarray, reconstruction: np.ndarray) -> float:
-    """LPIPS without learned weights in the features of a 3-D network (paper_spec 13).
+    """LPIPS without learned weights in the features of a 3-D network (docs/paper.md#metrics).
 
     Both volumes are z-scored, the last feature maps scaled to unit length over the channels; the squared
     difference is summed over the channels and averaged over positions.

@@ -1,4 +1,4 @@
-"""Voxel-wise detection scores from one sort: AUPRC, AUROC, Dice.  paper_spec 13, DESIGN decision 9."""
+"""Voxel-wise detection scores from one sort: AUPRC, AUROC, Dice.  docs/paper.md#metrics"""
 
 from __future__ import annotations
 
@@ -55,6 +55,10 @@ class RankedCurve:
         distinct, hits = self.positives[first], len(self.positives) - first
         called = len(self.values) - np.searchsorted(self.values, distinct, side="left")
         return distinct, hits, called
+
+    # torchmetrics' `binary_average_precision` and `binary_auroc` (thresholds=None) give the same to 1e-6. For both on 2
+    # million voxels they take 33 times as long (510 to 15 ms, best of 5, one thread; 35 times without background). They
+    # return float32, and send a map with values above 1 through a sigmoid, which makes close values equal.
 
     def average_precision(self) -> float:
         """AUPRC as scikit-learn's `average_precision_score`, in [0, 1]; NaN without lesion voxels."""

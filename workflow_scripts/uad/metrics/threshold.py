@@ -1,8 +1,8 @@
 """Thresholds of a ranked curve: best global Dice, greedy or exact.
 
-paper_spec 12, D25, D26; of many volumes in bounded memory: `uad.metrics.pooled`. Predictions are `map > threshold`;
-every threshold returned is a float32 value, so that this comparison gives the same voxels for float32 maps whatever
-the precision of the threshold.
+docs/paper.md#threshold, D25, D26; of many volumes in bounded memory: `uad.metrics.pooled`. Predictions are
+`map > threshold`; every threshold returned is a float32 value, so that this comparison gives the same voxels for
+float32 maps whatever the precision of the threshold.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ GREEDY_ROUNDS = 10
 
 
 def greedy_threshold(curve: RankedCurve) -> float:
-    """The authors' bisection for the best Dice (paper_spec 12).
+    """The authors' bisection for the best Dice (docs/paper.md#threshold).
 
     Starts with the interval [0, highest value], or [0, 1] where all values are 0; ten times compares Dice at 25 %
     and 75 % of the interval and goes on with the half of the better point, the lower one at a tie. Returns the best

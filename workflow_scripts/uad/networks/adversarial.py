@@ -1,4 +1,4 @@
-"""Generator, critic and encoder of f-AnoGAN: the residual networks of WGAN-GP.  baseline_specs 6.
+"""Generator, critic and encoder of f-AnoGAN: the residual networks of WGAN-GP.  docs/paper.md#f-anogan
 
 All three work on a canvas of seed x 2^blocks pixels: images are padded to it with background on all sides, and
 the generator's canvas is cropped back.  At 96x96 with five blocks the seed is 3x3 and nothing is padded.

@@ -1,4 +1,4 @@
-"""Convolutional autoencoder of Baur et al. 2021 in its "unified" form (baseline_specs 2).
+"""Convolutional autoencoder of Baur et al. 2021 in its "unified" form (docs/paper.md#ae).
 
 Encoder and decoder stand alone, so that the variational arms put their own latent between them.
 """
@@ -85,7 +85,7 @@ class Autoencoder(nn.Module):
     """Dense or spatial autoencoder: the latent is a vector of `z_dim` or a map of `z_dim` channels.
 
     height, width: image size in pixels, shorter side >= 16 (ValueError otherwise).
-    dropout: rate on the latent (0.2 in Baur et al., 0 in the paper's row). Source: baseline_specs 2.
+    dropout: rate on the latent (0.2 in Baur et al., 0 in the paper's row). Source: docs/paper.md#ae
     """
 
     def __init__(self, height: int, width: int, z_dim: int = 128, spatial: bool = False, dropout: float = 0.0):

@@ -1,4 +1,4 @@
-"""The conditioned U-Net: a U-Net and the encoder that tells it about the noise-free input.  paper_spec 7."""
+"""The conditioned U-Net: a U-Net and the encoder that tells it about the noise-free input.  docs/paper.md#condition"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The U-Net of the denoising autoencoder (Kascenas et al. 2022, baseline_specs 5)."""
+"""The U-Net of the denoising autoencoder (Kascenas et al. 2022, docs/paper.md#dae)."""
 
 from __future__ import annotations
 

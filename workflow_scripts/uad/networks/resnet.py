@@ -1,4 +1,7 @@
-"""2-D residual encoder: the conditioning network of cDDPM and the backbone of SparK (paper_spec 7 and 8)."""
+"""2-D residual encoder: the conditioning network of cDDPM and the backbone of SparK.
+
+docs/paper.md#condition, docs/paper.md#spark
+"""
 
 from __future__ import annotations
 
@@ -72,7 +75,7 @@ class Residual(nn.Module):
 
 
 class ResNetEncoder(nn.Module):
-    """ResNet-50 (bottleneck blocks), ResNet-18 or ResNet-10 (basic blocks) with a linear head (paper_spec 7).
+    """ResNet-50 (bottleneck blocks), ResNet-18 or -10 (basic blocks) with a linear head (docs/paper.md#condition).
 
     output_dim: length d of the condition vector. width: channels of the stem (64 in the standard network).
     drop_path: rate of the last block; it rises linearly from 0 at the first.

@@ -1,4 +1,4 @@
-"""SparK: masked image modelling with a convolutional encoder (Tian et al., ICLR 2023).  paper_spec 8.
+"""SparK: masked image modelling with a convolutional encoder (Tian et al., ICLR 2023).  docs/paper.md#spark
 
 An image is cut into cells of 32 x 32 pixels, one per position of the encoder's deepest map.  The encoder sees some
 of them, the decoder draws the others.  A dense convolution would leak: after a few layers hidden positions hold

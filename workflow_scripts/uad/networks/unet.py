@@ -1,4 +1,4 @@
-"""The U-Net of the diffusion arms (paper_spec 6 and 7)."""
+"""The U-Net of the diffusion arms (docs/paper.md#u-net, docs/paper.md#condition)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def embedding_mlp(in_features: int, width: int) -> nn.Sequential:
 
 
 class ResBlock(nn.Module):
-    """Residual block whose second norm is scaled and shifted by the embedding (paper_spec 6).
+    """Residual block whose second norm is scaled and shifted by the embedding (docs/paper.md#u-net).
 
     `resample` is None, "down" (2x2 average pool) or "up" (nearest x2); it acts on both branches.
     """
@@ -82,7 +82,7 @@ class SelfAttention(nn.Module):
 
 
 class UNet(nn.Module):
-    """Denoising U-Net, one channel in and out, attention in the middle block only (paper_spec 6 and 7).
+    """Denoising U-Net, one channel in and out, attention in the middle block only (docs/paper.md#u-net).
 
     base, multipliers: width of each level is base * multiplier; a level has half the size of the one before.
     blocks: residual blocks per level on the way down (one more on the way up).

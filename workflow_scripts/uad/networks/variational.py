@@ -1,4 +1,4 @@
-"""Variational autoencoders on the encoder and decoder of Baur et al. 2021 (baseline_specs 3 and 4)."""
+"""Variational autoencoders on the encoder and decoder of Baur et al. 2021 (docs/paper.md#vae, docs/paper.md#svae)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class VariationalAutoencoder(nn.Module):
     """Dense variational autoencoder: each slice becomes the mean and log-variance of `z_dim` latents.
 
     height, width: image size in pixels, shorter side >= 16 (ValueError otherwise).
-    Calling it reconstructs from the mean, as at test (baseline_specs 3).
+    Calling it reconstructs from the mean, as at test (docs/paper.md#vae).
     """
 
     def __init__(self, height: int, width: int, z_dim: int = 128):
@@ -47,7 +47,7 @@ class VariationalAutoencoder(nn.Module):
 
 
 class SequenceVariationalAutoencoder(VariationalAutoencoder):
-    """The same for sequences of slices [V, S, 1, H, W], whose features see their neighbours (baseline_specs 4).
+    """The same for sequences of slices [V, S, 1, H, W], whose features see their neighbours (docs/paper.md#svae).
 
     Features h of each slice (`z_dim` of them) become h + mixer(h); mean and log-variance are linear in the sum.
     Without the mixer the two linear layers in a row are one, and the network is the plain one.

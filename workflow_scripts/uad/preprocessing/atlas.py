@@ -7,8 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from uad.common.volumes import Volume, read_image_of_any_unit, reorient
 from uad.preprocessing.itk import move_label, resample_spacing
-from uad.volumes import Volume, read_image, reorient
 
 _BRAIN_THRESHOLD = 0.01
 
@@ -31,7 +31,7 @@ def load_atlas(path: str, orientation: str, spacing_mm: float) -> Atlas:
     Raises:
         InputError: the file is unusable (see `volumes.read_image`).
     """
-    original = reorient(read_image(path), orientation)
+    original = reorient(read_image_of_any_unit(path), orientation)
     image, _ = resample_spacing(original, spacing_mm)
     brain = original.with_data((original.data > _BRAIN_THRESHOLD * original.data.max()).astype(np.uint8))
     if image is not original:

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import binary_erosion, binary_fill_holes, gaussian_filter
 
-from uad.errors import InputError
+from uad.common.errors import InputError
+from uad.common.volumes import Volume, itk_code, reorient
 from uad.preprocessing.itk import ants, move, to_ants
-from uad.volumes import Volume, itk_code, reorient
 
 _BACKGROUND = 0.05  # share of zeros from which on a volume counts as brain-extracted
 _LIMITS = {

@@ -6,17 +6,16 @@ A page holds a bounded number of scans, and one scan and one page are in memory 
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from uad.files import atomic_path
-from uad.pictures import scan_picture
-from uad.volumes import read_image, read_label
-
-RECIPE_VERSION = 1
+from uad.common.files import atomic_path
+from uad.common.pictures import scan_picture
+from uad.common.volumes import read_image, read_label
 
 COLUMNS, ROWS = 6, 12
 WIDTH, HEIGHT = 312, 150  # pixels of a cell: picture, name, remark
@@ -30,18 +29,25 @@ def draw_sheets(rows: pd.DataFrame, folder: Path) -> list[Path]:
     """Write `<folder>/<modality>-<page>.png`, pages counting from 01; returns the paths.
 
     Args:
-        rows: rows of the shard tables (docs/formats.md) with the column `outlier`, all cells as text; failed scans have
-            no picture.
+        rows: rows of the shard tables (docs/formats.md) with the column `outlier`, all cells as text; scans that failed
+            before they had a picture are left out.
     """
     paths = []
-    for modality, part in rows[rows["status"] == "ok"].groupby("modality"):
-        part = part.assign(ordinary=part["outlier"] == "").sort_values(["ordinary", "subject"], kind="stable")
+    rows = rows.assign(remark=[_remark(row) for row in rows.itertuples()])
+    for modality, part in rows[rows["image"] != ""].groupby("modality"):
+        part = part.assign(ordinary=part["remark"] == "").sort_values(["ordinary", "subject"], kind="stable")
         for page in range(math.ceil(len(part) / (COLUMNS * ROWS))):
             scans = part[page * COLUMNS * ROWS : (page + 1) * COLUMNS * ROWS]
             paths.append(folder / f"{modality}-{page + 1:02d}.png")
             with atomic_path(paths[-1]) as temporary:
                 _sheet(scans).save(temporary, optimize=True)
     return paths
+
+
+def _remark(row) -> str:
+    """What is to be seen on a scan, most important first; without the file's name, which would fill the cell."""
+    message = re.sub(r"^.*?\.nii(\.gz)?: ", "", row.message)
+    return "; ".join(text for text in (message, row.flag, row.outlier) if text)
 
 
 def thumbnail(image: str, mask: str, label: str) -> Image.Image:
@@ -67,10 +73,10 @@ def _sheet(scans: pd.DataFrame) -> Image.Image:
         left, top = place % columns * WIDTH, place // columns * HEIGHT
         picture = thumbnail(scan.image, scan.mask, scan.label)
         sheet.paste(picture, (left + (WIDTH - picture.width) // 2, top + 6))
-        for line, text in enumerate((scan.subject, scan.outlier)):
+        for line, text in enumerate((scan.subject, scan.remark)):
             colour = _FLAGGED if line else _PLAIN
             pen.text((left + 6, top + HEIGHT - 30 + 13 * line), _fitting(pen, text), fill=colour)
-        if scan.outlier:
+        if scan.remark:
             pen.rectangle((left, top, left + WIDTH - 1, top + HEIGHT - 1), outline=_FLAGGED, width=_FRAME)
     return sheet
 

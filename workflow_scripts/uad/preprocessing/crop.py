@@ -1,10 +1,10 @@
-"""Cropping to the brain.  paper_spec 2, step 4"""
+"""Cropping to the brain.  docs/paper.md#preprocessing, step 4"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from uad.volumes import Volume
+from uad.common.volumes import Volume
 
 Box = tuple[slice, slice, slice]
 

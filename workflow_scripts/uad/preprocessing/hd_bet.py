@@ -1,4 +1,4 @@
-"""Brain extraction by HD-BET 2 (Isensee et al. 2019).  paper_spec 2, step 2; data_and_tools_facts 7
+"""Brain extraction by HD-BET 2 (Isensee et al. 2019).  docs/paper.md#hd-bet
 
 The network runs through HD-BET's own code, but in this process and in memory: its command line starts a dozen
 workers per call, and its parameter file is a pickle that it loads unchecked.
@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from uad.acquisition.record import pinned_sha256
-from uad.errors import InputError
-from uad.files import sha256_of
-from uad.memory import keep_freed_memory
-from uad.volumes import Volume, itk_code, reorient
+from uad.common.errors import InputError
+from uad.common.files import sha256_of
+from uad.common.memory import keep_freed_memory
+from uad.common.pinned import pinned_sha256
+from uad.common.volumes import Volume, itk_code, reorient
 
 _PARAMETER_FILES = ("dataset.json", "plans.json", "fold_all/checkpoint_final.pth")
 

@@ -1,7 +1,7 @@
 """The bridge to ANTs: volumes to ANTs images and back, resampling by grid.
 
 ANTs results depend on the number of ITK threads, so it is fixed to one before the library loads; parallel
-work is done by processes.  data_and_tools_facts 8
+work is done by processes.  docs/paper.md#ants
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
 import ants
 import numpy as np
 
-from uad.volumes import Volume
+from uad.common.volumes import Volume
 
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK's world is LPS, NIfTI's RAS
 _BSPLINE = 4  # interpolation code of ants.resample_image
@@ -42,7 +42,7 @@ def from_ants(image: ants.ANTsImage) -> Volume:
 
 
 def resample_spacing(volume: Volume, spacing_mm: float) -> tuple[Volume, np.ndarray]:
-    """Resample an image to cubic voxels (B-spline order 3) if its spacing differs.  paper_spec 2, step 1
+    """Resample an image to cubic voxels (B-spline order 3) if its spacing differs.  docs/paper.md#preprocessing, step 1
 
     B-splines overshoot at edges; values are clipped to the range of the input.
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-RECIPE_VERSION = 1
-
 _BINS = 32  # as ANTs' Mattes metric
 MEASURED = ("brain_ml", "atlas_dice", "mutual_information", "n4_min", "n4_max", "clipped_fraction")
 _LEAST_SCANS = 8  # with fewer, a median and its deviation say little

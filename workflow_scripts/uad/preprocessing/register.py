@@ -1,4 +1,4 @@
-"""Second stage of preprocessing: to atlas space, crop, N4.  paper_spec 2, steps 3 to 5; D11, D12"""
+"""Second stage of preprocessing: to atlas space, crop, N4.  docs/paper.md#preprocessing, steps 3 to 5; D11, D12"""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from uad.errors import InputError
-from uad.files import atomic_path, sha256_of
+from uad.common.errors import InputError
+from uad.common.files import atomic_path, sha256_of
+from uad.common.recipe import VERSIONS
+from uad.common.volumes import Volume, read_image, read_image_of_any_unit, read_label, write_volume
 from uad.preprocessing.atlas import Atlas, load_atlas
 from uad.preprocessing.bias_field import correct_bias_field
 from uad.preprocessing.crop import bounding_box, crop
 from uad.preprocessing.itk import ants, move, move_label, to_ants
+from uad.preprocessing.plausible import DEFAULT_LIMITS, share_lost
 from uad.preprocessing.quality import mutual_information
 from uad.preprocessing.scan import Scan, scans_of
 from uad.preprocessing.shard import Progress, Row, input_hashes, run_shard, settings_hash
-from uad.volumes import Volume, read_image, read_label, write_volume
 
 if TYPE_CHECKING:
-    from uad.config.model import PreprocessSettings
-
-RECIPE_VERSION = 2
+    from uad.config.model import PlausibleSettings, PreprocessSettings
 
 # ANTs' own pyramid, of which a shorter list of iterations takes the finest levels.
 _SHRINK_FACTORS = (6, 4, 2, 1)
@@ -45,6 +45,7 @@ def register_shard(
     name: str,
     seed: int,
     workers: int = 1,
+    limits: PlausibleSettings = DEFAULT_LIMITS,
     progress: Progress = print,
 ) -> pd.DataFrame:
     """Register, crop and bias-correct the skull-stripped scans of a shard.
@@ -61,6 +62,7 @@ def register_shard(
             with every cell as text (`tabular.read_table`).
         atlas: skull-stripped T1 template (NIfTI).
         workers: processes; each uses one thread, so results do not depend on their number.
+        limits: what a scan has to keep to (docs/preprocessing.md).
 
     Raises:
         InputError: more scans failed than `settings.max_failures`, or the atlas is unusable.
@@ -77,9 +79,10 @@ def register_shard(
         row = done.loc[(scan.subject, scan.modality)]
         if row["status"] == "ok":
             scans.append(replace(scan, image=row["image"], mask=row["mask"], label=row["label"]))
+    flags = {f"{r.subject}_{r.modality}": r.flag for r in stripped.itertuples()}
     return run_shard(
-        name, scans, step, table, max_failures=settings.max_failures, workers=workers, progress=progress,
-        failed_before=failed.to_dict("records"),
+        name, scans, step, table, max_failures=settings.max_failures, limits=limits, workers=workers, progress=progress,
+        failed_before=failed.to_dict("records"), flagged_before=flags,
     )  # fmt: skip
 
 
@@ -100,25 +103,30 @@ class Registration:
     def recipe(self, scan: Scan) -> dict[str, Any]:
         registration, n4 = self.settings.registration, self.settings.n4
         values = {
-            "version": RECIPE_VERSION,
+            "version": VERSIONS["registration"],
             "seed": self.seed,
             "spacing_mm": self.settings.spacing_mm,
             "atlas": [self.atlas_sha256, self.settings.atlas.orientation],
             "registration": [
                 registration.transform,
                 list(registration.iterations),
+                registration.histogram_matching,
                 registration.label_interpolation,
             ],
             "register_stripped_registered": self.settings.register_stripped_registered,
-            "n4": [n4.levels, n4.iterations, n4.tolerance, n4.mask_sigma, n4.mask_stripped],
+            "n4": [n4.levels, n4.iterations, n4.tolerance, n4.spline_mm, n4.mask, n4.mask_sigma, n4.mask_stripped],
             "last_plane": self.settings.crop.last_plane,
-            "state": [scan.stripped, scan.registered, scan.bias_corrected],
+            "state": [scan.stripped, scan.registered, scan.bias_corrected, self.settings.stripped_mask],
         }
         return {"inputs": input_hashes(scan), "settings": settings_hash(values)}
 
     def run(self, scan: Scan) -> Row:
-        image, brain = read_image(scan.image), read_label(scan.mask)
-        image = image.with_data(image.data * brain.data)
+        ready = scan.stripped and scan.registered and scan.bias_corrected  # such scans keep grid and values
+        image = read_image(scan.image) if ready else read_image_of_any_unit(scan.image)
+        brain = read_label(scan.mask)
+        if not (scan.stripped and self.settings.stripped_mask == "get_mask"):  # the authors keep such scans whole, D12
+            image = image.with_data(image.data * brain.data)
+        weights = brain
         label = read_label(scan.label) if scan.label else None
         atlas = load_atlas(self.atlas_path, self.settings.atlas.orientation, self.settings.spacing_mm)
         with atomic_path(self.folder / f"{scan.name}.mat") as transform:
@@ -126,8 +134,8 @@ class Registration:
                 self._register(image, atlas, transform)
             else:
                 _write_identity(transform)
-            if not (scan.stripped and scan.registered and scan.bias_corrected):
-                image, brain, label = self._to_atlas(scan, image, brain, label, atlas, transform)
+            if not ready:
+                image, brain, weights, label = self._to_atlas(scan, image, brain, label, atlas, transform)
         row: Row = {
             "brain_ml": round(float(brain.data.sum()) * brain.voxel_ml, 1),
             "atlas_dice": round(_dice_on_atlas(brain, atlas), 4),
@@ -135,10 +143,12 @@ class Registration:
             "clipped_fraction": self.clipped[scan.name],
         }
         box = bounding_box(brain.data, self.settings.crop.last_plane)
+        if label is not None:
+            row |= _lesion_kept(label, crop(label, box), read_label(scan.label))
         image, brain = crop(image, box), crop(brain, box)
         if not scan.bias_corrected:
             weighted = self.settings.n4.mask_stripped or not scan.stripped
-            image, field = correct_bias_field(image, brain, self.settings.n4, weighted)
+            image, field = correct_bias_field(image, brain, self.settings.n4, crop(weights, box) if weighted else None)
             inside = field[brain.data > 0]
             row |= {"n4_min": round(float(inside.min()), 4), "n4_max": round(float(inside.max()), 4)}
         return row | self._write(scan, image, brain, crop(label, box) if label is not None else None)
@@ -161,17 +171,23 @@ class Registration:
                 aff_shrink_factors=_SHRINK_FACTORS[-len(iterations) :],
                 aff_smoothing_sigmas=_SMOOTHING_SIGMAS[-len(iterations) :],
                 random_seed=self.seed,
+                use_legacy_histogram_matching=self.settings.registration.histogram_matching,
             )
             shutil.copyfile(result["fwdtransforms"][0], transform)
 
     def _to_atlas(
         self, scan: Scan, image: Volume, brain: Volume, label: Volume | None, atlas: Atlas, transform: Path
-    ) -> tuple[Volume, Volume, Volume | None]:
-        """Image, brain mask and label on the atlas grid, all by the same transform."""
+    ) -> tuple[Volume, Volume, Volume, Volume | None]:
+        """Image, brain mask, the mask as N4's weights and label on the atlas grid, all by the same transform.
+
+        A mask that is moved linearly is binary only as a mask; its weights keep their values between 0 and 1, as in the
+        authors' code (D11).
+        """
         grid, transforms = atlas.image, [str(transform)]
         interpolation = self.settings.registration.label_interpolation
         moved = grid.with_data(move(image, grid, transforms, "linear").astype(np.float32))
         moved_brain = move_label(brain, grid, transforms, interpolation)
+        weights = grid.with_data(move(brain, grid, transforms, interpolation))
         lost = 1 - moved_brain.data.sum() * moved_brain.voxel_ml / (brain.data.sum() * brain.voxel_ml)
         if not self._needs_registration(scan) and lost > _LOST_BRAIN_TOLERANCE:
             raise InputError(
@@ -181,7 +197,7 @@ class Registration:
         if not moved_brain.data.any():
             raise InputError(f"{scan.image}: the registration moved the brain out of the atlas; look at the scan")
         moved_label = None if label is None else move_label(label, grid, transforms, interpolation)
-        return moved, moved_brain, moved_label
+        return moved, moved_brain, weights, moved_label
 
     def _write(self, scan: Scan, image: Volume, brain: Volume, label: Volume | None) -> Row:
         row: Row = {"image": f"{scan.name}.nii.gz", "mask": f"{scan.name}_mask.nii.gz"}
@@ -195,6 +211,16 @@ class Registration:
 
 def _write_identity(transform: Path) -> None:
     ants.write_transform(ants.new_ants_transform(transform_type="AffineTransform", dimension=3), str(transform))
+
+
+def _lesion_kept(label: Volume, cropped: Volume, before: Volume) -> Row:
+    """Lesion volume in ml and the share of it that the crop loses; 1 where registration leaves none of a lesion."""
+    lesion = label.data == 1
+    if lesion.any():
+        lost = share_lost(lesion, cropped.data == 1)
+        return {"lesion_ml": round(float(lesion.sum()) * label.voxel_ml, 4), "lesion_lost": round(lost, 4)}
+    lesion_ml = round(float((before.data == 1).sum()) * before.voxel_ml, 4)
+    return {"lesion_ml": lesion_ml, "lesion_lost": float(lesion_ml > 0)}
 
 
 def _dice_on_atlas(brain: Volume, atlas: Atlas) -> float:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import pandas as pd
 
-from uad.errors import InputError
+from uad.common.errors import InputError
 
 MODALITIES = ("t1", "t2")
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Input files of one scan (empty string: none) and its state, as the cohort table gives them."""
+    """Input files of one scan (empty string: none) and its state, as the cohort table gives them.
+
+    sha256: of the image when ingest read it; empty: not known.
+    """
 
     subject: str
     modality: str
@@ -24,6 +28,7 @@ class Scan:
     stripped: bool
     registered: bool
     bias_corrected: bool
+    sha256: str = ""
 
     @property
     def name(self) -> str:
@@ -38,7 +43,7 @@ class Scan:
 
 
 def members(cohort: pd.DataFrame, shard: int, shards: int) -> pd.DataFrame:
-    """Rows of the cohort table that belong to a shard: crc32(subject) modulo `shards`.  DESIGN decision 4"""
+    """Rows of the cohort table that belong to a shard: crc32(subject) modulo `shards`."""
     inside = [zlib.crc32(subject.encode()) % shards == shard for subject in cohort["subject"]]
     return cohort[inside]
 
@@ -52,12 +57,11 @@ def scans_of(rows: pd.DataFrame) -> list[Scan]:
     twice = rows["subject"][rows["subject"].duplicated()].tolist()
     if twice:
         raise InputError(f"cohort table: subject {twice[0]} appears more than once; keep one row")
-    return [
-        Scan(
-            row["subject"], modality, row[modality], row["mask"], row["label"],
-            row["stripped"] == "1", row["registered"] == "1", row["bias_corrected"] == "1",
-        )
-        for _, row in rows.iterrows()
-        for modality in MODALITIES
-        if row[modality]
-    ]  # fmt: skip
+    scans = []
+    for row in rows.to_dict("records"):
+        used = [modality for modality in MODALITIES if row[modality]]
+        digests = row.get("sha256", "").split(";")  # one per modality, in this order
+        for modality, digest in zip_longest(used, digests[: len(used)], fillvalue=""):
+            state = (row[flag] == "1" for flag in ("stripped", "registered", "bias_corrected"))
+            scans.append(Scan(row["subject"], modality, row[modality], row["mask"], row["label"], *state, digest))
+    return scans

@@ -1,4 +1,4 @@
-"""Running one preprocessing step over the scans of a shard.  DESIGN decision 4
+"""Running one preprocessing step over the scans of a shard.  docs/formats.md
 
 A shard's declared output is its table.  Scans are processed one by one: what fails is a row with a message,
 what is finished is kept and not done again, as long as its files and the recipe written beside them are
@@ -10,23 +10,28 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
-from uad.errors import DiskFull, InputError, says_disk_full
-from uad.files import atomic_path, sha256_of
+from uad.common.errors import DiskFull, InputError, says_disk_full
+from uad.common.files import atomic_path, sha256_of
+from uad.common.processes import forked_workers
+from uad.common.tabular import write_table
+from uad.preprocessing.plausible import DEFAULT_LIMITS, judged
 from uad.preprocessing.scan import Scan
-from uad.processes import forked_workers
-from uad.tabular import write_table
+
+if TYPE_CHECKING:
+    from uad.config.model import PlausibleSettings
 
 COLUMNS = (
     "subject", "modality", "image", "mask", "label", "sha256", "seconds", "status", "message",
     "brain_ml", "atlas_dice", "mutual_information", "n4_min", "n4_max", "clipped_fraction",
+    "face_fraction", "negative_fraction", "lesion_ml", "lesion_outside", "lesion_lost", "flag",
 )  # fmt: skip
 _FILE_ROLES = ("image", "mask", "label")
 
@@ -70,16 +75,19 @@ def run_shard(
     table: str | Path,
     *,
     max_failures: int,
+    limits: PlausibleSettings = DEFAULT_LIMITS,
     workers: int = 1,
     progress: Progress = print,
     failed_before: Sequence[Row] = (),
+    flagged_before: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Run a step on every scan and write the shard's table.
+    """Run a step on every scan, judge what came of it, and write the shard's table.
 
     Args:
         name: how progress lines call the shard, e.g. "ixi shard 0".
         workers: processes (forked); 1 works in this process.
         failed_before: rows of scans that failed in an earlier step; they stay in the table as failures.
+        flagged_before: by scan name, the flag of an earlier step.
 
     Raises:
         InputError: more than `max_failures` scans failed.  The table then lies at `<table>.failed.tsv`, and
@@ -89,6 +97,9 @@ def run_shard(
     rows = [{**row, "status": "failed"} for row in failed_before]
     for done, (scan, row, kept) in enumerate(_process_all(step, scans, workers), start=1):
         result = "kept" if kept else f"{row['seconds']} s"
+        if row["status"] == "ok":
+            row = judged(scan, row, limits, (flagged_before or {}).get(scan.name, ""))
+            result += f", flagged: {row['flag']}" if row["flag"] else ""
         if row["status"] == "failed":
             result = f"failed: {row['message']}"
         progress(f"[{name}] {done}/{len(scans)} {scan.subject} {scan.modality} {result}")

@@ -1,4 +1,4 @@
-"""First stage of preprocessing: check, resample, find the brain.  paper_spec 2, steps 1 and 2; D12"""
+"""First stage of preprocessing: check, resample, find the brain.  docs/paper.md#preprocessing, steps 1 and 2; D12"""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import binary_fill_holes
 
-from uad.errors import InputError
-from uad.files import sha256_of
+from uad.common.errors import InputError
+from uad.common.files import sha256_of
+from uad.common.recipe import VERSIONS
+from uad.common.volumes import Volume, in_common_unit, on_grid_of, read_image, read_label, reorient, write_volume
 from uad.preprocessing.itk import ants, move_label, resample_spacing, to_ants
+from uad.preprocessing.plausible import DEFAULT_LIMITS, face_fraction, refuse_background
 from uad.preprocessing.scan import Scan, scans_of
 from uad.preprocessing.shard import Progress, Row, input_hashes, run_shard, settings_hash
-from uad.volumes import Volume, on_grid_of, read_image, read_label, reorient, write_volume
 
 if TYPE_CHECKING:
-    from uad.config.model import PreprocessSettings
-
-RECIPE_VERSION = 1
+    from uad.config.model import PlausibleSettings, PreprocessSettings
 
 
 def skull_strip_shard(
@@ -35,6 +35,7 @@ def skull_strip_shard(
     threads: int = 1,
     label_on_own_grid: bool = False,
     exclude_label: int | None = None,
+    limits: PlausibleSettings = DEFAULT_LIMITS,
     progress: Progress = print,
 ) -> pd.DataFrame:
     """Resample and skull-strip the scans of a shard.
@@ -54,6 +55,7 @@ def skull_strip_shard(
             brought over by its header.
         exclude_label: label value that becomes 2 (left out of the evaluation; WMH: 2). Any other value
             above 0 becomes 1.
+        limits: what a scan has to keep to (docs/preprocessing.md).
 
     Raises:
         InputError: more scans failed than `settings.max_failures`, or HD-BET's parameters are unusable.
@@ -62,7 +64,7 @@ def skull_strip_shard(
     scans = scans_of(rows)
     if any(step.needs_hd_bet(scan) for scan in scans):
         step.hd_bet_checkpoint  # noqa: B018  (unusable parameters fail the shard, not every scan of it)
-    return run_shard(name, scans, step, table, max_failures=settings.max_failures, progress=progress)
+    return run_shard(name, scans, step, table, max_failures=settings.max_failures, limits=limits, progress=progress)
 
 
 class SkullStrip:
@@ -88,7 +90,7 @@ class SkullStrip:
     @cached_property
     def hd_bet_checkpoint(self) -> str:
         """SHA-256 of the checkpoint that will draw the masks."""
-        from uad.acquisition.record import pinned_sha256
+        from uad.common.pinned import pinned_sha256
         from uad.preprocessing.hd_bet import checked_parameters
 
         folder = checked_parameters(self.settings.hd_bet.parameters, self.settings.hd_bet.sha256)
@@ -109,7 +111,7 @@ class SkullStrip:
 
     def recipe(self, scan: Scan) -> dict[str, Any]:
         values: dict[str, Any] = {
-            "version": RECIPE_VERSION,
+            "version": VERSIONS["brain masks"],
             "spacing_mm": self.settings.spacing_mm,
             "label_on_own_grid": self.label_on_own_grid,
             "exclude_label": self.exclude_label,
@@ -118,36 +120,46 @@ class SkullStrip:
         if self.needs_hd_bet(scan):
             augmented = self.settings.hd_bet.test_time_augmentation
             values["hd_bet"] = {"sha256": self.hd_bet_checkpoint, "test_time_augmentation": augmented}
-        return {"inputs": input_hashes(scan), "settings": settings_hash(values)}
+        inputs = input_hashes(scan)
+        if scan.sha256 not in ("", inputs["image"]):
+            raise InputError(f"{scan.image}: has changed since ingest read it; run again, which reads it anew")
+        return {"inputs": inputs, "settings": settings_hash(values)}
 
     def run(self, scan: Scan) -> Row:
         original = read_image(scan.image)
         image, clipped = resample_spacing(reorient(original), self.settings.spacing_mm)
-        brain = self._brain_mask(scan, original, image)
+        drawn = self._brain_mask(scan, original, image)
+        brain = _nearest(drawn, image)
         if not brain.data.any():
             raise InputError(f"{scan.image}: its brain mask is empty; look at the scan, exclude it or give a mask")
         row: Row = {"image": f"{scan.name}_resampled.nii.gz", "mask": f"{scan.name}_mask.nii.gz"}
         write_volume(self.folder / row["image"], image)
         write_volume(self.folder / row["mask"], brain)
-        if scan.label:
-            row["label"] = f"{scan.name}_label.nii.gz"
-            write_volume(self.folder / row["label"], self._label(scan, original, image))
         row["brain_ml"] = round(float(brain.data.sum()) * brain.voxel_ml, 1)
         row["clipped_fraction"] = round(float(clipped[brain.data > 0].mean()), 6)
+        row["face_fraction"] = round(face_fraction(drawn.data), 4)
+        row["negative_fraction"] = round(float((image.data[brain.data > 0] < 0).mean()), 6)
+        if scan.label:
+            row["label"] = f"{scan.name}_label.nii.gz"
+            label = self._label(scan, original, image)
+            write_volume(self.folder / row["label"], label)
+            lesion = label.data == 1
+            row["lesion_ml"] = round(float(lesion.sum()) * label.voxel_ml, 4)
+            row["lesion_outside"] = round(float((brain.data[lesion] == 0).mean()), 4) if lesion.any() else 0.0
         return row
 
     def _brain_mask(self, scan: Scan, original: Volume, image: Volume) -> Volume:
-        """uint8 {0, 1} on the grid of `image`."""
+        """uint8 {0, 1}, on the grid of `image` where it is drawn on it, else on that of `original`."""
         if self.needs_hd_bet(scan):
-            return image.with_data(self.hd_bet.mask(image))
+            return image.with_data(self.hd_bet.mask(in_common_unit(image)))
         if scan.mask:
             given = on_grid_of(read_label(scan.mask), original, scan.mask)
-            mask = given.with_data((given.data > 0).astype(np.uint8))
-        elif self.settings.stripped_mask == "get_mask":
+            return given.with_data((given.data > 0).astype(np.uint8))
+        if self.settings.stripped_mask == "get_mask":
             return image.with_data((ants.get_mask(to_ants(image)).numpy() > 0).astype(np.uint8))
-        else:  # before resampling, which lets values ring outside the brain
-            mask = original.with_data(binary_fill_holes(original.data != 0).astype(np.uint8))
-        return _nearest(mask, image)
+        refuse_background(original, scan.image)
+        # before resampling, which lets values ring outside the brain
+        return original.with_data(binary_fill_holes(original.data != 0).astype(np.uint8))
 
     def _label(self, scan: Scan, original: Volume, image: Volume) -> Volume:
         """uint8 {0, 1 lesion, 2 excluded} on the grid of `image`."""

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from uad.errors import InputError
+from uad.common.errors import InputError
+from uad.config.places import placed_sri24
 
-_SRI24_NAMES = ("spgr.nii", "spgr.nii.gz", "templates/T1_brain.nii", "templates/T1_brain.nii.gz")
 _SRI24_HINT = (
     "download sri24_anatomy_nifti.zip from the NITRC project sri24 (CC BY-SA 3.0, cite Rohlfing et al. 2010), "
     "and unpack spgr.nii there, or set preprocess.atlas.image to a file"
 )
-
-
-def placed_sri24(data_dir: str | Path) -> Path | None:
-    """The SRI24 template that lies in `<data_dir>/sri24`, if any."""
-    files = (Path(data_dir) / "sri24" / name for name in _SRI24_NAMES)
-    return next((file for file in files if file.exists()), None)
 
 
 def find_atlas(image: str, data_dir: str | Path) -> Path:

@@ -1,4 +1,4 @@
-"""The idea of cDDPM as a drawing, in place of the paper's Figure 1 (paper_spec 5 to 7)."""
+"""The idea of cDDPM as a drawing, in place of the paper's Figure 1 (docs/paper.md#condition)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon
 
 from uad.reporting import style
-
-RECIPE_VERSION = 1
 
 _SIZE = (17.0, 7.2)  # cm; also the units of the drawing
 _DATA, _NETWORK, _CONDITION = "#E8E8E8", "#CFE4F5", "#F6DDB8"

@@ -3,7 +3,7 @@ made of.
 
 A *reading* is how an arm's noise levels are read: `ens` 1 takes the rows of t_test "ens", `ens` 0 the rows of
 one noise level, or the rows of an arm that has none (t_test ""). Scores are means over the test volumes of a
-fold, then over folds (paper_spec 13).
+fold, then over folds (docs/paper.md#metrics).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from uad.errors import InputError
+from uad.common.errors import InputError
 from uad.reporting.paper_numbers import METRICS
 
 RATIOS = ("mean_of_ratios", "ratio_of_means")
@@ -118,7 +118,7 @@ def _fold_mean(rows: pd.DataFrame, metric: str, ratio: str) -> float:
 def build_cell(rows: pd.DataFrame, metric: str, folds: Sequence[int], ratio: str = "mean_of_ratios") -> Cell:
     """Collect the rows of one arm, reading, cohort and modality into a `Cell` of one metric.
 
-    `ratio` says how `l1_ratio` is averaged within a fold, which the paper leaves open (paper_spec 13): the
+    `ratio` says how `l1_ratio` is averaged within a fold, which the paper leaves open (docs/paper.md#metrics): the
     mean over volumes of lesion / healthy, or the mean lesion error over the mean healthy error.
     """
     if ratio not in RATIOS:

@@ -1,4 +1,4 @@
-"""Tests of the results themselves, run as the workflow's last rule.  DESIGN decision 13."""
+"""Tests of the results themselves, run as the workflow's last rule.  docs/methods/oracle.md"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.stats import ttest_1samp
 _STANDARD_ERRORS = 4
 _FALSE_ALARM = 1e-4
 _LARGE_LESION = 200  # voxels
-_TIES = 0.05
+_CLOSE = 0.05
 
 
 def check_results(scores: pd.DataFrame, arms: list[dict]) -> tuple[list[str], list[str]]:
@@ -93,8 +93,7 @@ def expected_random_auprc(positives: float | pd.Series, voxels: float | pd.Serie
 def _beyond_chance(rows: pd.DataFrame) -> list[str]:
     """AUROC against 1/2 with its exact variance; AUPRC of large lesions against its expectation.
 
-    The AUPRC of few lesion voxels hangs on the first ranks: its mean over volumes is too unsteady for a test. Scores
-    tie when they are cached as float16, which costs AUPRC up to 2 % of its expectation at 200 lesion voxels.
+    The AUPRC of few lesion voxels hangs on the first ranks: its mean over volumes is too unsteady for a test.
     """
     voxels, positives = rows["voxels"], rows["prevalence"] * rows["voxels"]
     error = np.sqrt((voxels + 1) / (12 * positives * (voxels - positives)))
@@ -103,6 +102,6 @@ def _beyond_chance(rows: pd.DataFrame) -> list[str]:
     large = positives >= _LARGE_LESION
     if large.sum() > 1:
         ratio = rows["auprc"][large] / expected_random_auprc(positives[large], voxels[large])
-        if abs(ratio.mean() - 1) > _TIES and ttest_1samp(ratio, 1).pvalue < _FALSE_ALARM:
+        if abs(ratio.mean() - 1) > _CLOSE and ttest_1samp(ratio, 1).pvalue < _FALSE_ALARM:
             problems.append(f"AUPRC is {ratio.mean():.2f} times that expected of a random ranking")
     return problems

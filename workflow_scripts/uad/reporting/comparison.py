@@ -1,4 +1,4 @@
-"""The paper's cells beside the run's, and the order of the arms.  baseline_specs 8"""
+"""The paper's cells beside the run's, and the order of the arms.  docs/paper.md#numbers, docs/statistics.md#bands"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy import stats
 
 from uad.reporting.paper_numbers import PAPER_MODALITY, REMOVED, band_of, cohort_title, half_band, paper_tables
 
-REPRODUCED_TAU = 0.8  # baseline_specs 8
+REPRODUCED_TAU = 0.8  # docs/statistics.md#bands
 _FEWEST = 3  # rows that have an order worth naming
 _COLUMNS = [
     *("table", "row", "cohort", "modality", "metric", "arm", "state", "why"),

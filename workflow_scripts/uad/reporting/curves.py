@@ -20,11 +20,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from uad.errors import InputError
+from uad.common.errors import InputError
+from uad.common.tabular import read_table
 from uad.reporting import style
-from uad.tabular import read_table
-
-RECIPE_VERSION = 2
 
 _TITLE = 22  # characters that fit over a panel
 

@@ -1,6 +1,6 @@
-"""Pictures of the contrast and conditioning experiments: the paper's Figures 2 and 3 (paper_spec 15).
+"""Pictures of the contrast and conditioning experiments: the paper's Figures 2 and 3 (docs/paper.md#experiments).
 
-An experiments file holds the arrays of `uad.experiments.contrast_slices` below `slices/` and those of
+An experiments file holds the arrays of `uad.inference.contrast.contrast_slices` below `slices/` and those of
 `contrast_histograms` below `histograms/<cohort>/`, for one modality and fold.
 """
 
@@ -20,18 +20,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
-from uad.errors import InputError
+from uad.common.errors import InputError
 from uad.metrics.reconstruction import kl
 from uad.reporting import style
 from uad.reporting.panels import brain_box
 from uad.reporting.paper_numbers import cohort_title
 
-RECIPE_VERSION = 2
-
 Experiments = Mapping[str, np.ndarray]
 Arms = Mapping[str, Mapping[str, Any]]  # "conditioned" and "unconditioned" -> arm
 
-# How many times the KLD of DDPM is that of cDDPM on IXI T2, per contrast exponent (paper_spec 15).
+# How many times the KLD of DDPM is that of cDDPM on IXI T2, per contrast exponent (docs/paper.md#experiments).
 PAPER_KLD_RATIOS = {1.0: 2.3, 0.5: 4.0, 2.0: 17.0}
 _PAPER_PLACE = ("ixi", "t2")
 _GREY = "#b8b8b8"

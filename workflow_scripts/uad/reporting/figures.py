@@ -1,4 +1,4 @@
-"""Dice against the noise level, the paper's Figure 5, made of metric rows (paper_spec 15)."""
+"""Dice against the noise level, the paper's Figure 5, made of metric rows (docs/paper.md#experiments)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from uad.errors import InputError
+from uad.common.errors import InputError
 from uad.reporting import style
 from uad.reporting.cells import Cell, build_cell, cell_rows, find_missing, select_rows
 from uad.reporting.paper_numbers import METRICS, cohort_title
-
-RECIPE_VERSION = 2
 
 Arm = Mapping[str, Any]
 Place = tuple[str, str]  # cohort, modality
@@ -71,29 +70,34 @@ def _draw_arms(
     folds: Sequence[int],
 ) -> None:
     step = _SHIFT * min(np.diff(levels), default=100)
+    means = [
+        (arm["arm"], level + (index - (len(arms) - 1) / 2) * step, mean)
+        for index, arm in enumerate(arms)
+        for level in levels
+        for mean in _dice(rows, arm, 0, place, str(level), folds).fold_means.values()
+    ]
+    if means:
+        # errorbar "sd" has n - 1, as `Cell.std`
+        seaborn.lineplot(
+            pd.DataFrame(means, columns=["arm", "level", "dice"]), x="level", y="dice", hue="arm", style="arm",
+            palette={arm["arm"]: looks[arm["arm"]].colour for arm in arms}, dashes=False, legend=False, ax=panel,
+            markers={arm["arm"]: looks[arm["arm"]].marker for arm in arms}, markeredgecolor="auto", markeredgewidth=1.0,
+            errorbar="sd", err_style="bars", err_kws={"capsize": 1.6, "elinewidth": 0.7},
+        )  # fmt: skip
     for index, arm in enumerate(arms):
-        parts = [cell_rows(rows, arm["arm"], 0, *place, str(level)) for level in levels]
-        cells = [build_cell(part, "dice", folds) for part in parts]
-        ensemble = build_cell(cell_rows(rows, arm["arm"], 1, *place, ""), "dice", folds)
-        shift = (index - (len(arms) - 1) / 2) * step
-        _draw_levels(panel, np.array(levels) + shift, cells, looks[arm["arm"]])
         # Dashes of each arm begin elsewhere, so that lines at one height do not hide each other.
         start = sum(_DASH) * index / len(arms)
+        ensemble = _dice(rows, arm, 1, place, "", folds)
         _draw_ensemble(panel, ensemble, looks[arm["arm"]], start, end=1 - 0.02 * (index % 2))
 
 
-def _draw_levels(panel: Axes, x: np.ndarray, cells: Sequence[Cell], look: style.Look) -> None:
-    mean = np.array([cell.mean for cell in cells])
-    std = np.nan_to_num([cell.std for cell in cells])
-    valid = np.isfinite(mean)
-    if valid.any():
-        points = {"color": look.colour, "marker": look.marker, "capsize": 1.6, "elinewidth": 0.7}
-        panel.errorbar(x[valid], mean[valid], std[valid], **points)
+def _dice(rows: pd.DataFrame, arm: Arm, ens: int, place: Place, level: str, folds: Sequence[int]) -> Cell:
+    return build_cell(cell_rows(rows, arm["arm"], ens, *place, level), "dice", folds)
 
 
 def _draw_ensemble(panel: Axes, ensemble: Cell, look: style.Look, start: float, end: float) -> None:
     if ensemble.fold_means:
-        dash = {"linestyle": (start, _DASH), "linewidth": 1.0, **_END, "marker": look.marker}
+        dash = {"linestyle": (start, _DASH), "linewidth": 1.0, "zorder": 1.9, **_END, "marker": look.marker}
         panel.axhline(ensemble.mean, xmax=end, color=look.colour, clip_on=False, **dash)
 
 

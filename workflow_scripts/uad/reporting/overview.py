@@ -1,4 +1,4 @@
-"""Dice of every arm on every cohort at a glance, with the controls (DESIGN, decision 13) as bands."""
+"""Dice of every arm on every cohort at a glance, with the controls (docs/methods/oracle.md) as bands."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -25,8 +26,6 @@ from uad.reporting.cells import (
 )
 from uad.reporting.paper_numbers import METRICS, cohort_title
 from uad.reporting.style import Look
-
-RECIPE_VERSION = 2
 
 Arm = Mapping[str, Any]
 Place = tuple[str, str]  # cohort, modality
@@ -81,26 +80,40 @@ def _cells(rows: pd.DataFrame, lines: Sequence[Line], place: Place, folds: Seque
 
 
 def _draw_bars(panel: Axes, cells: Sequence[Cell], looks: Sequence[Look]) -> None:
-    top = 1.0
-    for line, (cell, look) in enumerate(zip(cells, looks, strict=True)):
+    # Dots sit in fold order from top to bottom of the bar, so that equal folds do not hide each other.
+    means = [
+        (line, mean, line + height)
+        for line, cell in enumerate(cells)
+        for mean, height in zip(cell.fold_means.values(), _heights(len(cell.fold_means)), strict=True)
+    ]
+    if means:
+        data = pd.DataFrame(means, columns=["line", "dice", "height"])
+        colours = {line: look.colour for line, look in enumerate(looks)}
+        drawn = {"data": data, "x": "dice", "hue": "line", "palette": colours, "legend": False, "ax": panel}
+        # errorbar "sd" has n - 1, as `Cell.std`
+        seaborn.barplot(
+            **drawn, y="line", orient="y", native_scale=True, dodge=False, width=0.66, saturation=1, alpha=0.45,
+            errorbar="sd", capsize=0.25, err_kws={"color": "black", "linewidth": 0.8, "zorder": 4},
+        )  # fmt: skip
+        for bar in panel.patches:
+            bar.set(edgecolor=bar.get_facecolor(), linewidth=0.8)
+        seaborn.scatterplot(**drawn, y="height", s=5, linewidth=0.3, zorder=3)
+    for line, cell in enumerate(cells):
         if not cell.fold_means:
             word = "undefined" if cell.rows else "missing"
             panel.annotate(word, (0.14, line), xycoords=("axes fraction", "data"), va="center", color=_GREY)
-            continue
-        values = list(cell.fold_means.values())
-        panel.barh(line, cell.mean, 0.66, color=look.colour, alpha=0.45, edgecolor=look.colour, linewidth=0.8)
-        # Dots sit in fold order from top to bottom of the bar, so that equal folds do not hide each other.
-        heights = line + np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else [line]
-        panel.scatter(values, heights, s=5, color=look.colour, edgecolor="white", linewidth=0.3, zorder=3)
-        spread = 0.0 if math.isnan(cell.std) else cell.std
-        if spread:
-            whisker = {"ecolor": "black", "elinewidth": 0.8, "capsize": 1.8, "zorder": 4}
-            panel.errorbar(cell.mean, line, xerr=spread, fmt="none", **whisker)
-        top = max(top, cell.mean + spread, *values)
+    ends = [cell.mean + np.nan_to_num(cell.std) for cell in cells if cell.fold_means]
+    top = max([1.0, *ends, *(mean for _, mean, _ in means)])
     panel.set_xlim(-0.02 * top, top * style.HEADROOM)  # a control at zero stays visible
     panel.xaxis.set_major_locator(MaxNLocator(4))
+    panel.set_ylabel("")
     panel.grid(axis="y", visible=False)
     panel.tick_params(axis="y", length=0)
+
+
+def _heights(count: int) -> np.ndarray:
+    """Of the dots of so many folds about the middle of their bar, in bars."""
+    return np.linspace(-0.2, 0.2, count) if count > 1 else np.zeros(count)
 
 
 def _draw_bands(panel: Axes, controls: Sequence[Line], cells: Sequence[Cell], looks: Mapping[str, Look]) -> set[str]:

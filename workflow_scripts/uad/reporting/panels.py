@@ -20,11 +20,9 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from uad.errors import InputError
-from uad.pictures import lesion_slice
+from uad.common.errors import InputError
+from uad.common.pictures import lesion_slice
 from uad.reporting import style
-
-RECIPE_VERSION = 2
 
 ARRAYS = ("image", "reconstruction", "map", "prediction", "label")
 TEXTS = ("subject", "cohort", "t_test")

@@ -1,10 +1,10 @@
 """The paper's printed numbers (Tables 1 to 4), the bands around them, and the units in which every table of ours is
 written.
 
-Source: paper_spec 1 and 16 (version 1 of the paper), baseline_specs 8 (bands). `paper_tables.csv` beside this file is
-long: table, model, ens, ssl, removed (CC, MF or BE in Table 4: connected components, median filter, brain erosion),
-cohort, metric, mean, std, star, delta (Table 4: difference to Table 3). Its values are in the units of `METRICS`; the
-paper's Table 2 says nothing about pre-training, so its `ssl` is empty.
+Source: docs/paper.md#splits and docs/paper.md#numbers (version 1 of the paper), docs/statistics.md#bands.
+`paper_tables.csv` beside this file is long: table, model, ens, ssl, removed (CC, MF or BE in Table 4: connected
+components, median filter, brain erosion), cohort, metric, mean, std, star, delta (Table 4: difference to Table 3). Its
+values are in the units of `METRICS`; the paper's Table 2 says nothing about pre-training, so its `ssl` is empty.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from uad.tabular import read_table
+from uad.common.tabular import read_table
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ METRICS = {
     "l1": Metric("l1 error", "10⁻³", 1000.0, -1),
     "l1_ratio": Metric("l1 ratio", "", 1.0, +1),
     "kld": Metric("KLD", "nats", 1.0, -1, decimals=3),
-    # As printed in the paper it is a difference of two entropies, which has no best value (paper_spec 13).
+    # As printed in the paper it is a difference of two entropies, which has no best value (docs/paper.md#metrics).
     "kld_entropy": Metric("entropy difference", "nats", 1.0, 0, decimals=3),
 }
 
@@ -114,7 +114,7 @@ def paper_cell(
 
 
 def half_band(cohort: str, metric: str, paper_mean: float, paper_std: float) -> float:
-    """How far a value may lie from the paper's and still count as reproduced (baseline_specs 8).
+    """How far a value may lie from the paper's and still count as reproduced (docs/statistics.md#bands).
 
     Two of the paper's standard deviations. Dice and AUPRC, which are both in points, may always be off by 2 points
     on BraTS21 and by 1.5 elsewhere; the source gives no such floor for the metrics of Table 2.

@@ -1,4 +1,4 @@
-"""The parity door: the row Thresh against the paper's, and where to look when it is off.  baseline_specs 1
+"""The parity door: the row Thresh against the paper's, and where to look when it is off.  docs/paper.md#thresh
 
 Thresh has no training and no randomness, so its numbers test the data alone: stores, labels, splits and
 post-processing. The paper's BraTS21 and MSLUB numbers are the same in two papers of its authors.
@@ -16,13 +16,11 @@ from uad.reporting.cells import select_rows
 from uad.reporting.paper_numbers import METRICS, PAPER_MODALITY, cohort_title, half_band
 from uad.reporting.tables import Place, Reader, table3
 
-RECIPE_VERSION = 1
-
 _MODEL = "Thresh"
 _RELATIVE = 0.25  # the band's floor of 1.5 points is as wide as the smallest of these numbers
 _HEADS = ("cohort", "metric", "ours", "paper", "difference", "allowed", "verdict")
 
-# Where to look, in this order.  paper_spec 17 and its sections 2, 3 and 12.
+# Where to look, in this order.  docs/paper.md#preprocessing, docs/paper.md#packing, docs/paper.md#post-processing
 _SHARED = (
     "pack: percentiles inside the brain and after the crop (D13 pack.percentiles, D9 pack.order), smoothing at loading"
     " (D10 pack.curvature_flow); then post-processing (D7 postprocess.order, postprocess.median_size)",
@@ -41,7 +39,8 @@ HINTS = {
     "brats21": (
         "the image: T2, not FLAIR, from volumes in SRI24 space that are not registered again"
         " (D11 preprocess.register_stripped_registered)",
-        "brain mask and N4: D12 preprocess.stripped_mask and preprocess.n4.mask_stripped (the authors: get_mask, none)",
+        "brain mask and N4: D12 preprocess.stripped_mask and preprocess.n4.mask_stripped"
+        " (the authors: get_mask, no weights)",
         "labels: any value above 0 is lesion (whole tumour)",
         *_SHARED,
     ),

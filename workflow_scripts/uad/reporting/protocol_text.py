@@ -1,4 +1,4 @@
-"""The protocol choices in force in a run, as Markdown.  paper_spec 17"""
+"""The protocol choices in force in a run, as Markdown.  docs/protocols.md"""
 
 from __future__ import annotations
 

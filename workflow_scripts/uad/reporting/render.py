@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from uad.files import atomic_path
+from uad.common.files import atomic_path
 from uad.reporting.markdown import escape_markdown
 from uad.reporting.sheets import Entry, Sheet
 from uad.reporting.tables import write_csv

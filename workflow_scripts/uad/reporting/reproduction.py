@@ -18,8 +18,6 @@ from uad.reporting.paper_numbers import METRICS, PAPER_MODALITY, cohort_title
 from uad.reporting.protocol_text import choices_text
 from uad.reporting.sheets import BAND_MARKS, number, splits_sheet
 
-RECIPE_VERSION = 1  # raise for changes in comparison.py and protocol_text.py too
-
 _COUNTS = {"within": "inside the band", "outside": "outside", "not run": "not run"}
 
 

@@ -1,4 +1,4 @@
-"""Anomaly maps of all arms side by side, two slices per cohort: the paper's Figure 6 (paper_spec 15)."""
+"""Anomaly maps of all arms side by side, two slices per cohort: the paper's Figure 6 (docs/paper.md#experiments)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from uad.errors import InputError
-from uad.pictures import lesion_slice
+from uad.common.errors import InputError
+from uad.common.pictures import lesion_slice
 from uad.reporting import style
 from uad.reporting.panels import brain_box, draw_panel
-
-RECIPE_VERSION = 2
 
 _LABEL_CM = 1.1
 _NOTE = "Models of fold 0. Each map runs from 0 (black) to its own maximum in the scan (yellow)."

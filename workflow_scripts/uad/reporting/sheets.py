@@ -14,7 +14,7 @@ import pandas as pd
 
 from uad.reporting.paper_numbers import METRICS, REMOVED, cohort_title
 from uad.reporting.split_sizes import UNUSED
-from uad.statistics import ALPHA
+from uad.reporting.statistics import ALPHA
 
 BAND_MARKS = {"within": "≈", "outside": "≠", "": ""}
 _EMPTY = {"missing": "missing", "undefined": "–"}

@@ -1,4 +1,4 @@
-"""Which line of a table column is better than the others, and how surely.  paper_spec 14, docs/statistics.md
+"""Which line of a table column is better than the others, and how surely.  docs/paper.md#statistics, docs/statistics.md
 
 A column is one cohort, modality and metric; its lines are the arms' readings. Everything is a comparison with the
 column's best line, because the question of the paper's star is whether the best is superior to all others.
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from uad.reporting.cells import Cell
-from uad.statistics import ALPHA, holm, permutation_test, rank_biserial
+from uad.reporting.statistics import ALPHA, holm, permutation_test, rank_biserial
 
 Unit = Literal["volumes", "folds"]
 UNITS = ("volumes", "folds")

@@ -1,4 +1,4 @@
-"""Table 1: how many scans of each cohort train, validate and test, from split tables and stores.  paper_spec 1"""
+"""Table 1: how many scans of each cohort train, validate and test; from split tables, stores.  docs/paper.md#splits"""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from uad.cohorts.splits import SPLITS, read_splits
+from uad.common.tabular import read_table
 from uad.reporting.paper_numbers import PAPER_MODALITIES, PAPER_SPLITS
-from uad.tabular import read_table
 
 UNUSED = "unused"
 COLUMNS = ["cohort", "modality", "kind", "fold", "split", "scans", "excluded", "excluded_subjects", "paper"]

@@ -17,9 +17,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from uad.errors import InputError
-from uad.files import atomic_path
-from uad.processes import forked_workers
+from uad.common.errors import InputError
+from uad.common.files import atomic_path
+from uad.common.processes import forked_workers
 
 HEADROOM = 1.06  # a Dice axis ends this much above its highest value
 SINGLE_CM = 8.5

@@ -1,4 +1,4 @@
-"""The long tables behind Tables 2 to 4 of the paper (paper_spec 13 to 16, DESIGN "Formats between stages").
+"""The long tables behind Tables 2 to 4 of the paper (docs/paper.md#experiments, docs/formats.md).
 
 Every value is in the paper's units (Dice, AUPRC, SSIM in %, PSNR in dB, LPIPS and l1 in 1e-3). An arm is a
 mapping with the keys arm, method, paper_model (the paper's name of the row, or ""), ssl, control, label; the
@@ -15,13 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from uad.common.tabular import read_table, write_table
 from uad.reporting.cells import Cell, build_cell, cell_rows, check_level, readings_of, select_rows
 from uad.reporting.paper_numbers import METRICS, REMOVED, band_of, half_band, paper_cell, paper_readings
 from uad.reporting.significance import Comparison, Unit, compare_lines, effect_size, p_value
-from uad.statistics import bootstrap_interval, holm
-from uad.tabular import read_table, write_table
-
-RECIPE_VERSION = 3  # raise for changes in cells.py, significance.py, split_sizes.py, sheets.py and render.py too
+from uad.reporting.statistics import bootstrap_interval, holm
 
 COLUMNS = [
     *("arm", "ens", "ssl", "removed", "cohort", "modality", "metric"),

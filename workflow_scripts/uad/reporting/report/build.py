@@ -15,18 +15,16 @@ import yaml
 from markupsafe import Markup
 from PIL import Image
 
-from uad.benchmarks import read_benchmarks
-from uad.errors import InputError
+from uad.common.errors import InputError
+from uad.common.store import Store
 from uad.reporting import style
+from uad.reporting.benchmarks import read_benchmarks
 from uad.reporting.paper_numbers import cohort_title
 from uad.reporting.report import breakdown, comparisons, costs, origins, quality, reproduced, scans
 from uad.reporting.report.niivue import niivue_files
 from uad.reporting.report.page import ASSETS, Table, render
 from uad.reporting.scores import read_scores
 from uad.reporting.tables import read_csv
-from uad.store import Store
-
-RECIPE_VERSION = 2
 
 HEADLINE = "table3"
 _CSS_DPI = 150  # figures are shown at this many pixels per printed inch
@@ -123,11 +121,12 @@ def _write(settings: Mapping[str, Any], inputs: Inputs, draft: Path, progress: C
         "phantom": settings["phantom"],
         "folds": settings["folds"],
         "checks": inputs.check.read_text().splitlines(),
+        "doubts": origins.doubts(origins.read_origins(inputs.results), settings["arms"]),
         **_tables(inputs.tables, settings["arms"], draft / "tables"),
         "reproduction": reproduced.reproduction_section(inputs.reproduction),
         **_figures(inputs.figures, draft / "figures"),
         **_breakdowns(settings, scores, healthy, pathological),
-        **_quality(settings, inputs.shards, places, stores, draft / "thumbnails"),
+        **_quality(settings, inputs, places, stores, draft / "thumbnails"),
         **_costs(inputs.results / "benchmarks"),
         **_origins(settings["config"], inputs.results, draft),
         "scans": catalogue,
@@ -221,12 +220,12 @@ def _breakdowns(
 
 def _quality(
     settings: Mapping[str, Any],
-    shards: Sequence[Path],
+    inputs: Inputs,
     places: Sequence[Place],
     stores: Mapping[Place, Store],
     folder: Path,
 ) -> dict[str, Any]:
-    rows = quality.read_shards(shards)
+    rows = quality.read_shards(inputs.shards)
     galleries = [
         {
             "title": cohort_title(*place),
@@ -238,6 +237,7 @@ def _quality(
     return {
         "quality": quality.summary_table(rows, places),
         "failures": quality.failure_table(rows),
+        "flags": quality.flag_table(rows, places, inputs.results),
         "galleries": galleries,
     }
 

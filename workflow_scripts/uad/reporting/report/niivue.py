@@ -11,7 +11,7 @@ import importlib.metadata
 import re
 from urllib.parse import unquote
 
-from uad.errors import InputError
+from uad.common.errors import InputError
 
 _PACKAGE = "ipyniivue"
 _WIDGET = "ipyniivue/static/widget.js"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,18 @@ def copy_records(origins: Sequence[Origin], results: Path, folder: Path) -> None
         target = folder / origin.path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(results / origin.path, target)
+
+
+def doubts(origins: Sequence[Origin], arms: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What speaks against the output of an arm, as scoring recorded it; said once for all folds."""
+    labels = {arm["arm"]: arm["label"] for arm in arms}
+    scored = [origin for origin in origins if origin.path.parts[0] == "metrics" and origin.path.parts[1] in labels]
+    lines = [
+        f"Caution: {labels[origin.path.parts[1]]} ({origin.path.parts[2]}), {doubt}"
+        for origin in scored
+        for doubt in origin.record.get("doubts", [])
+    ]
+    return list(dict.fromkeys(lines))
 
 
 def summary_table(origins: Sequence[Origin], config: dict[str, Any]) -> Table:

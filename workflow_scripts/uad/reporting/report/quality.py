@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,11 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from uad.pictures import scan_picture
+from uad.common.pictures import scan_picture
+from uad.common.store import Store
+from uad.common.tabular import read_table
 from uad.reporting.paper_numbers import cohort_title
 from uad.reporting.report.page import Cell, Table, number
-from uad.store import Store
-from uad.tabular import read_table
 
 _MEASURED = ("seconds", "brain_ml", "atlas_dice", "n4_min", "n4_max", "clipped_fraction")
 
@@ -45,11 +46,11 @@ def summary_table(rows: pd.DataFrame, places: Sequence[Place]) -> Table:
     ]
     lines = []
     for cohort, modality in places:
-        part = rows[(rows["cohort"] == cohort) & (rows["modality"] == modality)]
-        brain, atlas = part["brain_ml"], part["atlas_dice"]
-        failed = int((part["status"] != "ok").sum())
+        scans = rows[(rows["cohort"] == cohort) & (rows["modality"] == modality)]
+        part = scans[scans["status"] == "ok"]
+        brain, atlas, failed = part["brain_ml"], part["atlas_dice"], len(scans) - len(part)
         lines.append([
-            Cell(cohort_title(cohort, modality)), Cell(str(len(part)), len(part)), Cell(str(failed), failed),
+            Cell(cohort_title(cohort, modality)), Cell(str(len(scans)), len(scans)), Cell(str(failed), failed),
             number(brain.median(), 0), number(brain.min(), 0), number(brain.max(), 0),
             number(atlas.median(), 3), number(atlas.min(), 3),
             number(part["n4_min"].min(), 2), number(part["n4_max"].max(), 2),
@@ -66,6 +67,19 @@ def failure_table(rows: pd.DataFrame) -> Table:
         for row in failed.itertuples()
     ]
     return Table("Scans that failed in preprocessing", ["Subject", "Cohort", "Reason"], lines)
+
+
+def flag_table(rows: pd.DataFrame, places: Sequence[Place], results: Path) -> Table:
+    """Finished scans near a limit of section `plausible`, and those that lose much when packed (the store's record)."""
+    lines = []
+    for cohort, modality in places:
+        part = rows[(rows["cohort"] == cohort) & (rows["modality"] == modality) & (rows["flag"] != "")]
+        flags = list(part[["subject", "flag"]].itertuples(index=False, name=None))
+        record = results / "store" / f"{cohort}_{modality}.json"
+        if record.is_file():
+            flags += json.loads(record.read_text()).get("flags", {}).items()
+        lines += [[Cell(subject), Cell(cohort_title(cohort, modality)), Cell(flag)] for subject, flag in sorted(flags)]
+    return Table("Scans to doubt", ["Subject", "Cohort", "What is unusual"], lines)
 
 
 def draw_thumbnails(rows: pd.DataFrame, place: Place, store: Store, count: int, folder: Path) -> list[Thumbnail]:

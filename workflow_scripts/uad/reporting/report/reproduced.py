@@ -7,7 +7,7 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from uad.errors import InputError
+from uad.common.errors import InputError
 
 _HEADING = "\n## "
 

@@ -1,6 +1,6 @@
 """Volumes for the viewer: a bounded number of test scans, as every arm sees them.
 
-Scoring has kept what is shown (`uad.score_arm`), so that a report needs no reconstructions.
+Scoring has kept what is shown (`uad.scoring.score_arm`), so that a report needs no reconstructions.
 
 A page opened from disk may not fetch files.  The volumes are therefore scripts with NIfTI files in base64, one per
 scan (input, truth) and one per scan and reading (reconstruction, residual, prediction), loaded when they are chosen.
@@ -20,11 +20,11 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from uad.pictures import lesion_slice
+from uad.common.pictures import lesion_slice
+from uad.common.store import Store
 from uad.reporting.cells import cell_rows, readings_of, select_rows
 from uad.reporting.paper_numbers import cohort_title
-from uad.score_arm import VIEWER_FOLD, spread_over
-from uad.store import Store
+from uad.scoring.score_arm import VIEWER_FOLD, spread_over
 
 Arm = Mapping[str, Any]
 Place = tuple[str, str]  # cohort, modality

@@ -1,0 +1,41 @@
+"""Refuse a run whose cohorts share scans or people across train, validation and test; write what they share."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from uad.cohorts import read_cohort
+from uad.cohorts.leaks import check_leaks, find_leaks, notes_on
+from uad.cohorts.splits import read_splits
+from uad.common.errors import run_program
+from uad.common.recipe import read_settings
+from uad.common.tabular import write_table
+from uad.workflow.provenance import Provenance
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", required=True, type=Path)
+    parser.add_argument("--results", required=True, type=Path, help="folder of the run")
+    parser.add_argument("--table", required=True, type=Path)
+    arguments = parser.parse_args()
+
+    def say(line: str) -> None:
+        print(f"[leaks] {line}", file=sys.stderr, flush=True)
+
+    settings = read_settings(arguments.settings)
+    provenance = Provenance(settings)
+    rules = settings["person"]  # by cohort
+    cohorts = {name: read_cohort(arguments.results / "cohorts" / f"{name}.tsv") for name in rules}
+    splits = {name: read_splits(arguments.results / "splits" / f"{name}.tsv") for name in rules}
+    table = find_leaks(cohorts, splits, rules, say)
+    check_leaks(table)
+    notes = notes_on(table)
+    for note in notes:
+        say(note)
+    write_table(table, arguments.table)
+    provenance.write(arguments.table.with_suffix(".json"), notes=notes)
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,1 @@
+"""What no stage owns: files, volumes, tables, the store, errors, seeds."""

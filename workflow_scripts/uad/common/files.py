@@ -1,0 +1,110 @@
+"""Files: atomic writes and content hashes."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from uad.common.errors import DiskFull, InputError, says_disk_full, says_no_access
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, with the same suffixes, and rename it to `path` when the block succeeds.
+
+    A reader therefore never sees a half-written file under the final name, whatever kills the writer.
+
+    Raises:
+        DiskFull: there is no room for the file.
+        InputError: its folder may not be written to.
+    """
+    path = Path(path)
+    suffix = "".join(path.suffixes)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[: -len(suffix) or None]}-", suffix=suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes private files; results are shared within a group
+        os.replace(temporary, path)
+    except Exception as error:
+        if temporary is None and says_no_access(error):
+            raise InputError(
+                f"{path}: cannot be written ({error.strerror}); get the right to write in its folder"
+            ) from error
+        if not says_disk_full(error):
+            raise
+        size = temporary.stat().st_size if temporary else 0
+        free = shutil.disk_usage(path.parent).free
+        raise DiskFull(
+            f"{path}: no room on its disk: the file takes {size / 1e6:.1f} MB or more, {free / 1e6:.1f} MB are free; "
+            "make room (`snakemake -c1 plan` says how much a run takes) and start again: what is finished is kept"
+        ) from error
+    finally:
+        if temporary:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a file unless it holds this text already.
+
+    Raises:
+        DiskFull, InputError: as `atomic_path`.
+    """
+    path = Path(path)
+    if not path.exists() or path.read_text() != text:
+        with atomic_path(path) as temporary:
+            temporary.write_text(text)
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file's bytes as 64 hex digits."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def exclusive(folder: str | Path, waiting: Callable[[], None] = lambda: None) -> Iterator[bool]:
+    """Hold `folder`, which may not exist yet, against other processes that ask for it with this function.
+
+    `waiting` is called once if another process holds it; `holder_of` says which.  What a killed process held is free.
+    Where the disk takes no lock file (read-only, or without flock), nothing is held, and False is yielded.
+    """
+    lock, held = _lock_file(folder), False
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            stream = stack.enter_context(open(lock, "a"))
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            held = True
+            stream.truncate(0)
+            stream.write(f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+            stream.flush()
+        yield held
+
+
+def holder_of(folder: str | Path) -> str:
+    """Who holds `folder`, or held it last: process, machine, since when; empty where nothing is known."""
+    with contextlib.suppress(OSError):
+        return _lock_file(folder).read_text().strip()
+    return ""
+
+
+def _lock_file(folder: str | Path) -> Path:
+    return Path(folder).with_name(f".{Path(folder).name}.lock")  # hidden: no data

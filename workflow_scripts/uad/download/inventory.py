@@ -1,0 +1,115 @@
+"""What of an item is there and what is missing, without the network."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from uad.cohorts import ADAPTERS
+from uad.cohorts.base import Part, walk
+from uad.common.errors import InputError
+from uad.download import dataverse, record
+from uad.download.sources import RemoteFile, Settings, Source, is_local, local_path, source_of
+
+LISTING = ".dataverse.json"  # hidden, so that it is no data
+
+
+@dataclass(frozen=True)
+class Need:
+    """An item of the source table that the configuration asks for.
+
+    Attributes:
+        item: its name in the source table.
+        name: the cohort, or what the item is for.
+        folder: where it belongs.
+        modalities: of the cohort; empty for tools.
+    """
+
+    item: str
+    name: str
+    folder: Path
+    modalities: tuple[str, ...] = ()
+
+
+class Inventory:
+    """One item in one folder."""
+
+    def __init__(self, need: Need, settings: Settings) -> None:
+        self.need, self.settings = need, settings
+        self.source: Source = source_of(need.item, settings)
+        self.folder = need.folder
+        self.listing = self.folder / LISTING
+
+    def files(self) -> tuple[RemoteFile, ...] | None:
+        """All files of the item that this configuration needs; None while a server's list is not here yet.
+
+        Raises:
+            InputError: a list that is here cannot be read, or the local folder that serves the item has no scans.
+        """
+        if not self.source.dataverse:
+            return self.source.wanted(self.need.modalities)
+        if is_local(self.source.base_url):
+            folder = local_path(self.source.base_url)
+            names = [name for name in sorted(walk(folder)) if self.is_wanted(name)]
+            if not names:
+                raise InputError(f"{folder}: has none of the scans; correct sources.base_url.{self.source.name}")
+            return tuple(RemoteFile(name, (str(folder / name),)) for name in names)
+        if self.listing.exists():
+            return dataverse.files_of(self.listing.read_bytes(), self.source.base_url, self.is_wanted)
+        return None
+
+    def is_wanted(self, name: str) -> bool:
+        """Whether the cohort's adapter reads a file of this path."""
+        return any(part.pattern.search(name) for part in self._parts())
+
+    def product(self, file: RemoteFile) -> tuple[Path, ...]:
+        """What lies in the folder when a file has been fetched, and decrypted or unpacked."""
+        if self.source.encrypted:
+            return (self.folder / self.source.encrypted.product,)
+        return tuple(self.folder / name for name in self.source.members or (file.name,))
+
+    def missing(self, files: Sequence[RemoteFile]) -> list[RemoteFile]:
+        """Files that neither lie here nor are covered by what the user placed instead."""
+        absent = [file for file in files if not all(path.exists() for path in self.product(file))]
+        if not absent:
+            return []
+        ours = {file.name for file in files} | {record.NAME}
+        others = {name: path for name, path in walk(self.folder).items() if name not in ours}
+        return [file for file in absent if not self._covered(file, others)]
+
+    def placed(self) -> bool:
+        """Whether the user placed all of a cohort in another form, or where there is no file list to compare."""
+        parts, files = self._parts(), walk(self.folder)
+        return bool(parts) and all(self._present(part, files) for part in parts)
+
+    def _covered(self, file: RemoteFile, others: dict[str, Path]) -> bool:
+        """Whether the part of the data set that a file brings is among the files that are here in another form."""
+        parts = [part for part in self._parts() if self._brings(part, file)]
+        if not parts:  # a table about the subjects: who placed the scans has placed it too, or does without
+            fetched = any(entry["url"] for entry in record.Record(self.folder).entries.values())
+            return file.optional and self.placed() and not fetched
+        return all(self._present(part, others) for part in parts)
+
+    def _brings(self, part: Part, file: RemoteFile) -> bool:
+        return bool(part.pattern.search(file.name)) or any(_matches(p.name, part) for p in self.product(file))
+
+    def _present(self, part: Part, files: dict[str, Path]) -> bool:
+        return any(part.pattern.search(name) or _matches(path.name, part) for name, path in files.items())
+
+    def _parts(self) -> tuple[Part, ...]:
+        """The adapter's parts that the cohort needs."""
+        adapter = ADAPTERS.get(self.need.item)
+        if adapter is None:
+            return ()
+        kinds = adapter.kinds
+        wanted = {*self.need.modalities, "label"}
+        return tuple(
+            part for part in adapter.parts
+            if any(column in wanted and kind in part.pattern.pattern for kind, column in kinds.items())
+        )  # fmt: skip
+
+
+def _matches(name: str, part: Part) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for pattern in part.archives)

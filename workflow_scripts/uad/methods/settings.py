@@ -1,0 +1,59 @@
+"""Settings that several methods share: the section `diffusion` of the configuration."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from uad.common.settings import PositiveNumber, Probability, Section
+
+
+class UNetSettings(Section):
+    base: int = Field(128, gt=0)
+    multipliers: list[int] = [1, 2, 2]
+    blocks: int = Field(3, gt=0, description="Residual blocks per level on the way down; one more on the way up.")
+    attention_heads: int = Field(4, gt=0)
+    head_channels: int = Field(64, gt=0)
+
+
+class EncoderSettings(Section):
+    depth: Literal[10, 18, 50] = 50
+    width: int = Field(64, gt=0)
+    drop_path: Probability = 0.05
+
+
+class ConditionSettings(Section):
+    dim: int = Field(512, gt=0, description="D6. The text says 128, the code uses 512.")
+    mlp: bool = Field(True, description="D6. The code's extra MLP on the condition.")
+
+
+class NoiseSettings(Section):
+    shared: bool = Field(False, description="D17. One field for a whole batch or volume, as the authors do.")
+    offset: bool = Field(True, description="D17. Random lattice offset; `false` leaves pixel (0, 0) noise-free.")
+    half: bool = Field(False, description="D17. Round the field to float16.")
+    octaves: int = Field(6, gt=0)
+    persistence: PositiveNumber = 0.8
+    wavelength: PositiveNumber = Field(64, description="Wavelength of the first octave in pixels.")
+
+
+class DiffusionSettings(Section):
+    objective: Literal["x0", "residual"] = Field("x0", description="D16. `residual`: x0 = x_t - output (the text).")
+    noise: NoiseSettings = NoiseSettings()
+    unet: UNetSettings = UNetSettings()
+
+
+class SparkSettings(Section):
+    """Masked pre-training of the encoder; its steps and precision are `train_by_method.spark`."""
+
+    mask_ratio: Probability = Field(0.65, description="D24. Share of the 32 x 32 cells that are hidden.")
+    decoder_width: int = Field(512, ge=32, description="Channels of the decoder's first stage, 32 or more.")
+
+
+class ConditionedDiffusionSettings(DiffusionSettings):
+    encoder: EncoderSettings = EncoderSettings()
+    condition: ConditionSettings = ConditionSettings()
+    spark: SparkSettings | None = Field(None, description="Pre-train the encoder with SparK; null: random weights.")
+    spark_optimizer: Literal["adam", "adamw"] = Field(
+        "adamw", description="D28. Of SparK; `adamw`: betas 0.9 and 0.95, weight decay 0.05."
+    )

@@ -1,0 +1,1 @@
+"""From reconstructions and maps to scores."""

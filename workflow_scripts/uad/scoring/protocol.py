@@ -1,0 +1,343 @@
+"""Scoring of one arm on one cohort: maps and reconstructions in, metric rows out.
+
+docs/paper.md#threshold, docs/paper.md#metrics
+
+The protocol, for each post-processing variant:
+
+1. Clean the map (erosion, median).
+2. Choose the threshold with the best global Dice on the cohort's validation volumes, before the component
+   filter (D26).
+3. Predict `map > threshold`, drop small components, compute Dice for each validation and test volume.
+4. AUPRC and AUROC come from the cleaned map, before threshold and components, over all voxels.
+
+An ablation leaves one step out and asks for Dice alone (docs/paper.md#experiments, Table 4). Its threshold is searched
+again; without the component filter that is the same search, because the filter comes after it (D26).
+
+Voxels of label 2 count in no Dice, AUPRC, AUROC or threshold; the component filter still sees them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+
+import numpy as np
+
+from uad.common.errors import InputError
+from uad.metrics.pooled import false_positive_thresholds, pooled_exact_threshold
+from uad.metrics.reconstruction import histogram_divergence, l1_errors, psnr, ssim
+from uad.metrics.segmentation import Volume, dice, pooled_curve, ranked_curve
+from uad.metrics.threshold import greedy_threshold
+from uad.scoring.postprocessing import PostProcessing, clean_map, remove_small_components
+
+LESION, EXCLUDED = 1, 2
+SEARCHES = {
+    "exact": pooled_exact_threshold,
+    "greedy": lambda volumes: greedy_threshold(pooled_curve(volumes())),
+}
+FALSE_POSITIVE_RATES = {"dice_fpr01": 0.01, "dice_fpr05": 0.05, "dice_fpr10": 0.10}
+NAN = float("nan")
+_RECONSTRUCTION_SCORES = ("l1", "l1_lesion", "l1_healthy", "ssim", "psnr", "lpips", "kld", "kld_entropy")
+_MAP_SCORES = ("auprc", "auroc", "prevalence", "voxels", *FALSE_POSITIVE_RATES)
+_NOT_ASKED = {**dict.fromkeys((*_RECONSTRUCTION_SCORES, *_MAP_SCORES), NAN), "lpips_backbone": ""}
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeToScore:
+    """One scan with what an arm made of it; all arrays are [Z, Y, X].
+
+    Attributes:
+        subject, site: as in the cohort table.
+        split: "val" or "test".
+        image: intensities in [0, 1].
+        mask: brain mask.
+        label: 0 none, 1 lesion, 2 excluded from evaluation; all 0 for a healthy scan.
+        reconstruction: in the units of the image, or None for arms without one.
+        anomaly_map: before post-processing, finite and at least 0; None means |image - reconstruction| *
+            mask.
+        postprocess: False lets the map enter after post-processing, with no component filter either
+            (controls).
+    """
+
+    subject: str
+    split: str
+    site: str
+    image: np.ndarray
+    mask: np.ndarray
+    label: np.ndarray
+    reconstruction: np.ndarray | None = None
+    anomaly_map: np.ndarray | None = None
+    postprocess: bool = True
+
+
+@dataclass(frozen=True)
+class RowKeys:
+    """What every row of one scoring says about itself; `t_test` is "" for arms without a noise level."""
+
+    arm: str
+    method: str
+    modality: str
+    fold: int
+    cohort: str
+    t_test: str = ""
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """How to score.
+
+    Attributes:
+        voxel_ml: volume of one voxel in millilitres.
+        variants: name -> post-processing; "full" is what the tables read.
+        search: "exact", or "greedy" as the authors' code (docs/paper.md#threshold).
+        ablations: name -> post-processing of which only Dice is asked (`ablations_of`).
+        without_lesion: Dice of a volume without a lesion voxel: "left_out" (NaN), or "zero" where anything is called,
+            as in the authors' code (D32).
+    """
+
+    voxel_ml: float
+    variants: Mapping[str, PostProcessing] = field(default_factory=lambda: {"full": PostProcessing()})
+    search: str = "exact"
+    ablations: Mapping[str, PostProcessing] = field(default_factory=dict)
+    without_lesion: str = "left_out"
+
+    def __post_init__(self) -> None:
+        if self.search not in SEARCHES:
+            raise ValueError(f"search is {self.search!r}; it must be one of {sorted(SEARCHES)}")
+
+
+@dataclass(frozen=True)
+class CohortScores:
+    """Result of one scoring.
+
+    Attributes:
+        rows: one per volume and variant or ablation, in the metrics format.
+        thresholds: variant or ablation -> threshold.
+        predictions: (variant, subject) -> prediction after the component filter, uint8 [Z, Y, X].
+    """
+
+    rows: list[dict[str, object]]
+    thresholds: dict[str, float]
+    predictions: dict[tuple[str, str], np.ndarray]
+
+
+VolumeSource = Callable[[str], Iterable[VolumeToScore]]  # "val" or "test" -> its volumes, one at a time
+HealthyThresholds = Mapping[str, Mapping[float, float]]  # variant -> false-positive rate -> threshold
+
+
+def ablations_of(full: PostProcessing) -> dict[str, PostProcessing]:
+    """The post-processing with one step left out: variant name -> settings (docs/paper.md#experiments, Table 4)."""
+    return {
+        "no_cc": replace(full, component_max_size=0),
+        "no_median": replace(full, order=[step for step in full.order if step != "median"]),
+        "no_erosion": replace(full, order=[step for step in full.order if step != "erode"]),
+    }
+
+
+def healthy_thresholds(volumes: VolumeSource, settings: ScoreSettings) -> dict[str, dict[float, float]]:
+    """Thresholds at 1, 5 and 10 % false positives in the brain of the healthy validation volumes (D25).
+
+    Args:
+        volumes: source of the healthy cohort; only "val" is asked for, once per variant (more often where its brain
+            voxels have no room in memory).
+        settings: post-processing variants.
+
+    Returns:
+        variant -> rate -> threshold, NaN without volumes.
+
+    Raises:
+        InputError: as `score_cohort`.
+    """
+    rates = list(FALSE_POSITIVE_RATES.values())
+    return {
+        name: false_positive_thresholds(partial(_cleaned_healthy, volumes, variant), rates)
+        for name, variant in settings.variants.items()
+    }
+
+
+def _cleaned_healthy(volumes: VolumeSource, variant: PostProcessing) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for volume in _checked(volumes("val"), "val"):
+        yield _cleaned(volume, variant), volume.mask
+
+
+def cohort_thresholds(volumes: VolumeSource, settings: ScoreSettings) -> dict[str, float]:
+    """Threshold of each variant and ablation from the cohort's validation volumes; NaN where none has a
+    lesion (D25).
+
+    Args:
+        volumes: source of the cohort; only "val" is asked for, once per way to clean the map.
+        settings: post-processing variants, ablations and search.
+
+    Raises:
+        InputError: as `score_cohort`.
+    """
+    search = SEARCHES[settings.search]
+    found: dict[PostProcessing, float] = {}
+    thresholds = {}
+    for name, variant in {**settings.variants, **settings.ablations}.items():
+        cleaning = _cleaning(variant)
+        if cleaning not in found:
+            found[cleaning] = search(partial(_cleaned_validation, volumes, variant))
+        thresholds[name] = found[cleaning]
+    return thresholds
+
+
+def _cleaned_validation(volumes: VolumeSource, variant: PostProcessing) -> Iterator[Volume]:
+    for volume in _checked(volumes("val"), "val"):
+        yield _cleaned(volume, variant), volume.label == LESION, volume.label != EXCLUDED
+
+
+def _cleaning(variant: PostProcessing) -> PostProcessing:
+    """What the map before the threshold depends on: the same for variants that differ in the component filter."""
+    return replace(variant, component_max_size=0)
+
+
+def score_cohort(
+    volumes: VolumeSource,
+    keys: RowKeys,
+    settings: ScoreSettings,
+    healthy: HealthyThresholds | None = None,
+    backbone: object | None = None,
+    pictures: Collection[str] = (),
+) -> CohortScores:
+    """Score one arm on one cohort, modality and fold.
+
+    Volumes are asked for once per way to clean the map ("val", for the thresholds) and once more ("val", then
+    "test", for the rows) and held one at a time. The exact threshold search keeps a bounded number of voxels, and in
+    rare cases asks for "val" again; the greedy one keeps all non-zero voxels.
+
+    Args:
+        volumes: "val" or "test" -> the volumes of that split; no training volumes.
+        keys: copied into every row.
+        settings: variants, threshold search, voxel volume.
+        healthy: result of `healthy_thresholds`; None leaves the `dice_fpr` columns NaN.
+        backbone: network for LPIPS (`uad.metrics.perceptual.load_backbone`), with an attribute `name`.
+        pictures: subjects whose predictions are returned as well.
+
+    Returns:
+        Rows of the metrics format. NaN where a score is undefined: Dice and AUPRC of a healthy volume (but see
+        `ScoreSettings.without_lesion`), Dice without a threshold, l1 to LPIPS without reconstruction, all but Dice
+        and threshold of an ablation.
+
+    Raises:
+        InputError: arrays of different shapes, a map that is negative or not finite, a volume of another
+            split, or a volume with neither map nor reconstruction.
+    """
+    thresholds = cohort_thresholds(volumes, settings)
+    rows: list[dict[str, object]] = []
+    predictions: dict[tuple[str, str], np.ndarray] = {}
+    for split in ("val", "test"):
+        for volume in _checked(volumes(split), split):
+            keys_of_row = _key_columns(volume, keys, settings.voxel_ml)
+            shared = {**keys_of_row, **_reconstruction_scores(volume, backbone)}
+            maps: dict[PostProcessing, np.ndarray] = {}
+            for name, variant in settings.variants.items():
+                cleaned = maps[_cleaning(variant)] = _cleaned(volume, variant)
+                scores = _detection_scores(cleaned, volume, variant, _rate_limits(healthy, name))
+                scores["dice"] = _dice(cleaned, thresholds[name], volume, variant, settings.without_lesion)
+                rows.append({**shared, "variant": name, **scores, "threshold": thresholds[name]})
+                if volume.subject in pictures and not np.isnan(thresholds[name]):
+                    prediction = _predict(cleaned, thresholds[name], volume, variant)
+                    predictions[name, volume.subject] = prediction.astype(np.uint8)
+            for name, variant in settings.ablations.items():
+                if _cleaning(variant) not in maps:
+                    maps[_cleaning(variant)] = _cleaned(volume, variant)
+                cleaned = maps[_cleaning(variant)]
+                score = _dice(cleaned, thresholds[name], volume, variant, settings.without_lesion)
+                rows.append({**keys_of_row, **_NOT_ASKED, "variant": name, "dice": score,
+                             "threshold": thresholds[name]})  # fmt: skip
+    return CohortScores(rows, thresholds, predictions)
+
+
+def _checked(volumes: Iterable[VolumeToScore], split: str) -> Iterator[VolumeToScore]:
+    for volume in volumes:
+        if volume.split != split:
+            raise InputError(f"{volume.subject}: its split is {volume.split}, not {split}; correct the split table")
+        if volume.anomaly_map is None and volume.reconstruction is None:
+            raise InputError(f"{volume.subject}: neither an anomaly map nor a reconstruction; run the arm on it")
+        arrays = ("image", "mask", "label", "reconstruction", "anomaly_map")
+        shapes = {name: np.shape(array) for name in arrays if (array := getattr(volume, name)) is not None}
+        if len(set(shapes.values())) > 1:
+            found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+            raise InputError(f"{volume.subject}: its arrays differ in shape ({found}); make them on one grid")
+        yield volume
+
+
+def _cleaned(volume: VolumeToScore, variant: PostProcessing) -> np.ndarray:
+    """The map that meets the threshold, float32 [Z, Y, X]."""
+    if volume.anomaly_map is not None:
+        raw = np.asarray(volume.anomaly_map, np.float32)
+    else:
+        raw = np.abs(np.asarray(volume.image, np.float32) - np.asarray(volume.reconstruction, np.float32))
+    if not (raw.min() >= 0 and np.isfinite(raw.max())):  # NaN fails the first comparison
+        raise InputError(f"{volume.subject}: the anomaly map has negative, infinite or NaN values; give |residual|")
+    return clean_map(raw, volume.mask, variant) if volume.postprocess else raw
+
+
+def _predict(cleaned: np.ndarray, threshold: float, volume: VolumeToScore, variant: PostProcessing) -> np.ndarray:
+    called = cleaned > np.float32(threshold)
+    if not volume.postprocess:
+        return called
+    return remove_small_components(called, variant.component_max_size, variant.connectivity)
+
+
+def _dice(
+    cleaned: np.ndarray,
+    threshold: float,
+    volume: VolumeToScore,
+    variant: PostProcessing,
+    without_lesion: str = "left_out",
+) -> float:
+    """Dice after the component filter; NaN without a threshold, and without a lesion as `ScoreSettings` say."""
+    truth, valid = volume.label == LESION, volume.label != EXCLUDED
+    if np.isnan(threshold) or (without_lesion == "left_out" and not truth.any()):
+        return NAN
+    return dice(_predict(cleaned, threshold, volume, variant), truth, valid)
+
+
+def _rate_limits(healthy: HealthyThresholds | None, variant: str) -> dict[str, float]:
+    found = healthy[variant] if healthy is not None else {}
+    return {column: found.get(rate, NAN) for column, rate in FALSE_POSITIVE_RATES.items()}
+
+
+def _detection_scores(
+    cleaned: np.ndarray, volume: VolumeToScore, variant: PostProcessing, limits: Mapping[str, float]
+) -> dict[str, float]:
+    """AUPRC, AUROC, prevalence, evaluated voxels and one Dice per healthy threshold in `limits`."""
+    truth, valid = volume.label == LESION, volume.label != EXCLUDED
+    curve = ranked_curve(cleaned, truth, valid)
+    scores = {
+        "auprc": curve.average_precision(),
+        "auroc": curve.auroc(),
+        "prevalence": curve.prevalence,
+        "voxels": curve.voxels,
+    }
+    return scores | {column: _dice(cleaned, threshold, volume, variant) for column, threshold in limits.items()}
+
+
+def _key_columns(volume: VolumeToScore, keys: RowKeys, voxel_ml: float) -> dict[str, object]:
+    """What every row of a volume says: keys and lesion volume."""
+    return {
+        **asdict(keys),
+        "subject": volume.subject,
+        "split": volume.split,
+        "site": volume.site,
+        "lesion_ml": float(np.count_nonzero(volume.label == LESION) * voxel_ml),
+    }
+
+
+def _reconstruction_scores(volume: VolumeToScore, backbone: object | None) -> dict[str, object]:
+    """What does not depend on the post-processing; NaN without a reconstruction."""
+    columns: dict[str, object] = {**dict.fromkeys(_RECONSTRUCTION_SCORES, NAN), "lpips_backbone": ""}
+    if volume.reconstruction is None:
+        return columns
+    pair = np.asarray(volume.image, np.float32), np.asarray(volume.reconstruction, np.float32)
+    columns |= l1_errors(*pair, volume.label)
+    columns |= {"ssim": ssim(*pair), "psnr": psnr(*pair)}
+    columns |= histogram_divergence(*pair, where=(volume.mask > 0) & (volume.label == 0))
+    if backbone is not None:
+        from uad.metrics.perceptual import perceptual_distance  # maps are scored without torch
+
+        columns |= {"lpips": perceptual_distance(backbone, *pair), "lpips_backbone": backbone.name}
+    return columns

@@ -1,0 +1,1 @@
+"""From packed slices to a trained network."""

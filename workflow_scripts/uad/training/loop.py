@@ -1,0 +1,221 @@
+"""Training of one arm on one fold with Lightning: seeded per step, so that a killed job resumes exactly.
+
+Every batch, noise field and dropout mask of step s follows from (seed, s) alone.  A run resumed at step s
+therefore sees what an uninterrupted run would have seen (docs/paper.md#slices,
+docs/cluster.md#stop-preemption-time-limits-resume).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.utils.data import DataLoader
+
+from uad.common.errors import InputError, Interrupted
+from uad.common.memory import keep_freed_memory
+from uad.common.parallel import SharedPass, is_first_process
+from uad.common.seeds import seed_for
+from uad.methods import Method
+from uad.training.checkpoints import LearningCurve, RecipeMark, StopWhenAsked, WholeCheckpoints, read_checkpoint
+from uad.training.slices import SliceSource, Steps
+
+
+def _leave_signals_to_the_parent(_: int) -> None:
+    """Slurm and a terminal signal every process of a job; a loader's worker that ends takes the training with it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _ctrl_c_as_sigterm() -> Iterator[None]:
+    """SIGINT becomes SIGTERM, on which Lightning ends after the step at hand; at SIGINT itself it keeps nothing."""
+    before = signal.signal(signal.SIGINT, lambda *_: signal.raise_signal(signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Training(lightning.LightningModule):
+    """One update per step: of the whole network, or of the part whose turn it is."""
+
+    def __init__(
+        self, method: Method, network: torch.nn.Module, training: SliceSource, validation: SliceSource, seed: int
+    ) -> None:
+        super().__init__()
+        self.method, self.network, self.seed = method, network, seed
+        self.training_source, self.validation, self.settings = training, validation, training.settings
+        self.automatic_optimization = not method.parts
+        self.noted: dict[str, torch.Tensor] = {}  # what the learning curve shows of the last step
+
+    def _generator(self, *purpose: str | int) -> torch.Generator:
+        seed = seed_for(self.seed, *purpose)
+        # Dropout and drop path draw from the device's own generator.  torch.manual_seed would seed it too, but notes a
+        # stack trace for every kind of device that is not in use, which takes longer and longer lists.
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)
+        return torch.Generator(self.device).manual_seed(seed)
+
+    def training_step(self, batch: tuple[int, torch.Tensor], _: int) -> torch.Tensor:
+        step, images = batch
+        self.method.terms.clear()
+        generator = self._generator("step", step)
+        if self.method.parts:
+            part = self.method.part_of_step(step, self.settings.max_steps)
+            return self._move(part, step, images, generator)
+        devices = self.trainer.world_size
+        if devices == 1:
+            return self._checked(self.method.loss(self.network, images, generator), step)
+        loss = self._checked(self.method.loss(SharedPass(self.network), images, generator), step)
+        return loss * devices  # Lightning takes the mean of the processes' gradients, their sum is wanted
+
+    def _move(self, part: str, step: int, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        optimizer = self.optimizers()[self.method.parts.index(part)]
+        self.toggle_optimizer(optimizer)
+        loss = self._checked(self.method.part_loss(part, self.network, images, generator), step, f"_{part}")
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+        self.untoggle_optimizer(optimizer)
+        return loss.detach()
+
+    def _checked(self, loss: torch.Tensor, step: int, suffix: str = "") -> torch.Tensor:
+        if not torch.isfinite(loss):
+            scans = self.training_source.scans_of_step(step, self.seed)
+            raise InputError(
+                f"training loss is {loss.item()} at step {step}, batch of {scans}; lower train.learning_rate, "
+                "or look at these scans"
+            )
+        self.noted = {f"train_loss{suffix}": loss.detach(), **self.method.terms}
+        return loss
+
+    def validation_step(self, batch: int, _: int) -> None:
+        if self.global_step <= self.method.judged_from(self.settings.max_steps):
+            self.log("val_loss", torch.inf, batch_size=1)
+            return
+        fixed = self.settings.validation == "fixed"
+        purpose = ("validation",) if fixed else ("validation", self.global_step)
+        generator = self._generator(*purpose)
+        losses, weights = [], []
+        for images in self.validation.validation_batches(seed_for(self.seed, *purpose)):
+            losses.append(self.method.loss(self.network, images.to(self.device), generator))
+            weights.append(len(images))
+        weights = torch.tensor(weights, device=self.device)
+        self.log("val_loss", (torch.stack(losses).float() * weights).sum() / weights.sum(), batch_size=1)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        rate = self.settings.learning_rate
+        if not self.method.parts:
+            return [self.method.optimizer(self.network.parameters(), rate)]
+        return [
+            self.method.optimizer(getattr(self.network, part).parameters(), rate, part) for part in self.method.parts
+        ]
+
+
+def train_arm(
+    method: Method,
+    training: SliceSource,
+    validation: SliceSource,
+    *,
+    seed: int,
+    checkpoints: Path,
+    threads: int,
+    progress: Callable[[str], None],
+    recipe: str = "",
+    start_from: Path | None = None,
+    devices: int = 1,
+) -> tuple[torch.nn.Module, list[dict[str, float]]]:
+    """Train a method's network; returns the best network by healthy validation loss and its learning curve.
+
+    Args:
+        checkpoints: folder of this recipe's `best` and `last` checkpoints; training resumes from `last`.
+        threads: CPU threads of the job; on a GPU all but one load data.
+        recipe: what checkpoints belong to; one of another recipe is refused.
+        start_from: model file of the arm's pre-training.
+        devices: GPUs (without one: processes) that share each batch.  Lightning starts the program once more for each
+            further one; all of them return the same.
+
+    Raises:
+        InputError: the loss is not finite, a checkpoint is damaged or of another recipe, the arm's chunks do
+            not fit the batch or the volumes, or the devices cannot share the batch.
+        Interrupted: SIGTERM came, as a cluster sends it, or Ctrl-C; `last` is the state after the step it came in.
+    """
+    settings = training.settings
+    training, validation = training.in_chunks(method.chunk), validation.in_chunks(method.chunk)
+    if devices > 1 and (not method.shares_batches or settings.batch_size % devices):
+        raise InputError(
+            f"execution.devices is {devices}: it must divide train.batch_size ({settings.batch_size}), and only "
+            "diffusion arms train on several"
+        )
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed_for(seed, "init"))
+    network = method.network(training.images.shape[2:])
+    if start_from:
+        method.start_from(network, start_from)
+    module = _Training(method, network, training, validation, seed)
+    gpu = torch.cuda.is_available()
+    if not gpu:
+        keep_freed_memory()
+    last = checkpoints / "last.ckpt"
+    written = read_checkpoint(last, recipe)
+    first_step = int(written["global_step"]) if written else 0
+    every = min(settings.validate_every, settings.max_steps)
+    progress = progress if is_first_process() else (lambda line: None)
+    curve = LearningCurve(progress, settings.max_steps)
+    best = ModelCheckpoint(checkpoints, "best", monitor="val_loss", save_last=True, enable_version_counter=False)
+    workers = max(threads - 1, 1) if gpu else 0
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")  # advice on loaders that this loop does not need
+        trainer = lightning.Trainer(
+            accelerator="gpu" if gpu else "cpu", devices=devices, strategy="ddp" if devices > 1 else "auto",
+            precision=settings.precision,
+            max_steps=settings.max_steps, val_check_interval=every, check_val_every_n_epoch=None,
+            num_sanity_val_steps=0, logger=False, enable_progress_bar=False, enable_model_summary=False,
+            log_every_n_steps=every, callbacks=[curve, best, RecipeMark(recipe), StopWhenAsked(last, every)],
+            # this process alone, whatever Slurm's variables say about tasks
+            plugins=[LightningEnvironment(), WholeCheckpoints()],
+        )  # fmt: skip
+        drawn = Steps(training, seed, first_step)
+        steps = DataLoader(drawn, batch_size=None, num_workers=workers, worker_init_fn=_leave_signals_to_the_parent)
+        if first_step:
+            progress(f"resuming at step {first_step}")
+        if first_step < settings.max_steps:
+            try:
+                with _ctrl_c_as_sigterm():
+                    trainer.fit(
+                        module,
+                        steps,
+                        DataLoader([0], batch_size=None),
+                        ckpt_path=last if first_step else None,
+                        weights_only=True,
+                    )
+            except SIGTERMException:  # a SystemExit with code 0: Snakemake would miss the model, not retry
+                if not is_first_process():
+                    raise  # with another code Lightning would kill the first process
+                raise Interrupted(
+                    f"stopped by a signal after step {trainer.global_step}/{settings.max_steps}; {last} is written, "
+                    "the next start continues from it"
+                ) from None
+        else:
+            curve.load_state_dict(written["callbacks"][curve.state_key])
+    if not any("val_loss" in row for row in curve.rows):
+        raise InputError(
+            f"no checkpoint can be judged: train.max_steps {settings.max_steps} and train.validate_every {every} "
+            f"leave no validation after step {method.judged_from(settings.max_steps)}; validate more often"
+        )
+    checkpoint = torch.load(best.best_model_path or checkpoints / "best.ckpt", map_location="cpu", weights_only=True)
+    module.load_state_dict(checkpoint["state_dict"])
+    return module.network.eval(), curve.rows

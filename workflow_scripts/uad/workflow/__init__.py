@@ -1,0 +1,1 @@
+"""What serves Snakemake: plans, settings on disk, provenance, shared data."""

@@ -16,7 +16,7 @@ test: .venv/installed
 	  echo "Installing Chromium for the tests of the report ..."; \
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver; } >/dev/null 2>&1 \
 	    || echo "Chromium could not be installed: its tests will be skipped"; fi
-	pytest -q
+	pytest -q -m "not timing"
 
 # for each change: lint and the tests that take no time, under two minutes
 check: lint
@@ -34,8 +34,10 @@ test-slurm: .venv/installed
 test-kills: .venv/installed
 	pytest -q --timeout 1800 tests/kills/killed_runs.py
 
-# our kernels against the usual way with well-known packages: minutes; docs/performance.md has a run
+# what takes how long, on a quiet machine: the tests that compare durations, then our kernels against the usual way with
+# well-known packages: minutes; docs/performance.md has a run
 bench: .venv/installed .venv/bench/installed
+	pytest -q -m timing
 	PYTHONPATH=workflow_scripts:.venv/bench NUMBA_NUM_THREADS=1 python benchmarks/bench.py
 	PYTHONPATH=workflow_scripts:.venv/bench python benchmarks/cores.py
 

@@ -1,7 +1,7 @@
-"""A fast part of `make bench`: a kernel that becomes twice as slow is seen, whatever the machine.
+"""A fast part of `make bench`: each kernel equals the usual way, and one that becomes twice as slow is seen.
 
-The bounds are about half of what was measured (docs/performance.md); that of the permutation test is less: one shared
-machine gave 43 when quiet and 14 when its neighbours were busy, within the hour.
+The bounds are about half of what was measured on a quiet machine (docs/performance.md).  A busy one gave less than a
+third of them, so the gate holds only the equality.
 """
 
 import pandas as pd
@@ -9,13 +9,17 @@ import pytest
 from bench import markdown, measure
 from rows import ROWS
 
-pytestmark = pytest.mark.timing
+BOUNDS = {"median": 2.5, "scoring": 3, "threshold": 8, "augmentation": 10, "permutation": 10}
 
 
-@pytest.mark.parametrize(
-    ("name", "least"), [("median", 2.5), ("scoring", 3), ("threshold", 8), ("augmentation", 10), ("permutation", 10)]
-)
-def test_ours_is_that_many_times_faster_and_equal(name, least):
+@pytest.mark.parametrize("name", BOUNDS)
+def test_ours_gives_what_the_usual_way_gives(name):
+    assert measure(ROWS[name](), rounds=1)["ours_ms"] > 0  # raises where the results differ
+
+
+@pytest.mark.timing
+@pytest.mark.parametrize(("name", "least"), BOUNDS.items())
+def test_ours_is_that_many_times_faster(name, least):
     # the best of five rounds: what else runs on the machine slows the two sides unequally
     assert measure(ROWS[name](), rounds=5)["highest"] >= least
 

@@ -169,6 +169,7 @@ def test_ten_times_the_scans_take_no_more_memory(tmp_path, stage):
     assert many < 1.1 * few
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("stage", STAGES)
 def test_ten_times_the_scans_take_ten_times_as_long(tmp_path, stage):
     _, few, many = map(seconds, works_on(tmp_path, stage, FEW, FEW, MANY))

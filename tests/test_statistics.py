@@ -110,6 +110,7 @@ def test_p_is_uniform_without_a_difference():
     assert stats.kstest(p_values, "uniform").pvalue > 0.001
 
 
+@pytest.mark.timing
 def test_brats_size_takes_less_than_a_second():
     a, b = _scores(1151, 0.01)
     start = time.process_time()

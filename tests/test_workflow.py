@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import plan_scale
@@ -43,19 +42,17 @@ def test_the_plan_of_the_demo_has_every_stage(tmp_path):
     assert all(jobs[rule] == 1 for rule in single)
 
 
-def test_the_plan_of_the_full_study_is_small_and_quick():
-    start = time.time()
+def test_the_plan_of_the_full_study_is_small():
     run = snakemake("-n", "--quiet", "rules", "--config", "run=plan-test")
-    seconds = time.time() - start
     assert run.returncode == 0, run.stdout + run.stderr
     jobs = jobs_of(run.stdout + run.stderr)
     # 577 x 2 and 1251, 30, 655, 60 scans in shards of 50: 24 + 26 + 1 + 14 + 2
     assert jobs["skull_strip"] == jobs["register"] == 67
     assert jobs["train"] == 9 * 2 * 5 and jobs["pretrain"] == 2 * 5
     assert jobs["total"] < 600
-    assert seconds < 30  # 3 s on an idle machine
 
 
+@pytest.mark.timing
 def test_the_plan_takes_no_more_time_per_job_for_a_larger_study(tmp_path):
     study, larger = plan_scale.dry_run(tmp_path, 1), plan_scale.dry_run(tmp_path, 4)
     assert study.jobs < 600 and larger.jobs > 3.5 * study.jobs
@@ -65,6 +62,7 @@ def test_the_plan_takes_no_more_time_per_job_for_a_larger_study(tmp_path):
     assert larger.peak_mb < 2 * study.peak_mb
 
 
+@pytest.mark.timing
 def test_parsing_the_snakefile_is_quick(tmp_path):
     # each cluster job pays for it twice
     plan_scale.link_checkout(tmp_path)

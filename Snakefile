@@ -12,23 +12,20 @@ configfile: "config.yaml"
 
 
 include: "rules/common.smk"
-include: "rules/fetch.smk"
+include: "rules/download.smk"
 
 
 # where the data are another run's, no rule can write them
 if not CONFIG.data_of:
 
-    include: "rules/acquire.smk"
+    include: "rules/ingest.smk"
     include: "rules/preprocess.smk"
 
 
-include: "rules/leaks.smk"
 include: "rules/train.smk"
-include: "rules/reconstruct.smk"
+include: "rules/infer.smk"
 include: "rules/score.smk"
-include: "rules/experiments.smk"
 include: "rules/report.smk"
-include: "rules/html_report.smk"
 
 
 for baseline in sorted(Path(workflow.basedir).glob("rules/baselines/*.smk")):
@@ -36,10 +33,7 @@ for baseline in sorted(Path(workflow.basedir).glob("rules/baselines/*.smk")):
     include: str(baseline)
 
 
-check_other_inputs()
-logging.getLogger("snakemake.logging").addFilter(
-    TargetHint([rule.name for rule in workflow.rules], CONFIG.run, CONFIG.arms)
-)
+DRIVER.check_rules()
 
 
 localrules:
@@ -50,28 +44,22 @@ localrules:
 rule all:
     default_target: True
     input:
-        final_results(),
+        PLAN.final_results(),
 
 
 # what is made of the scans before any arm: stores, splits, quality (docs/own-data.md)
 rule packed:
     input:
-        packed(),
+        PLAN.packed(),
 
 
 onstart:
-    refuse_unready_slurm()
-    hold_run()
-    write_planned_files()
-    stop_at_sigterm()
-    print(start_banner(), end="", file=sys.stderr)
+    DRIVER.start()
 
 
 onsuccess:
-    if not CONFIG.execution.keep_reconstructions:
-        drop_reconstructions()
-    print(success_banner(), end="", file=sys.stderr)
+    DRIVER.succeed()
 
 
 onerror:
-    print(failure_banner(), file=sys.stderr)
+    DRIVER.fail()

@@ -34,7 +34,7 @@ rule register:
     input:
         stripped=f"{RESULTS}/skull_stripped/{{cohort}}/shard-{{shard}}.tsv",
         cohort=f"{RESULTS}/cohorts/{{cohort}}.tsv",
-        atlas=atlas_file(),
+        atlas=PLAN.atlas_files(),
     output:
         table=f"{RESULTS}/preprocessed/{{cohort}}/shard-{{shard}}.tsv",
     log:
@@ -59,10 +59,7 @@ rule register:
 
 rule flag_outliers:
     input:
-        shards=lambda wc: expand(
-            f"{RESULTS}/preprocessed/{wc.cohort}/shard-{{shard}}.tsv",
-            shard=CONFIG.shards(wc.cohort),
-        ),
+        shards=lambda wc: PLAN.shard_tables(wc.cohort),
     output:
         table=f"{RESULTS}/preprocessed/{{cohort}}/quality.tsv",
     log:
@@ -85,10 +82,7 @@ rule flag_outliers:
 
 rule pack:
     input:
-        shards=lambda wc: expand(
-            f"{RESULTS}/preprocessed/{wc.cohort}/shard-{{shard}}.tsv",
-            shard=CONFIG.shards(wc.cohort),
-        ),
+        shards=lambda wc: PLAN.shard_tables(wc.cohort),
         cohort=f"{RESULTS}/cohorts/{{cohort}}.tsv",
     output:
         multiext(f"{RESULTS}/store/{{cohort}}_{{modality}}", *STORE_FILES),

@@ -1,19 +1,19 @@
-# Tables, figures and the tests of the results.
+# Tables, figures, the tests of the results, and the report.
+
+# what tables, and what is made of them, have in common in their settings
+TABLES = {"tables": section("tables"), "seed": CONFIG.seed}
 
 
 rule tables:
     input:
-        scores=scores(),
-        splits=expand(f"{DATA}/splits/{{cohort}}.tsv", cohort=COHORTS),
-        stores=[
-            f"{DATA}/store/{cohort}_{modality}.tsv"
-            for cohort, modality in [*places(True), *places(False)]
-        ],
+        scores=PLAN.scores(),
+        splits=PLAN.split_tables(COHORTS),
+        stores=PLAN.store_tables(),
     output:
-        csv=table_files("csv"),
-        text=table_files("md", "tex"),
+        csv=PLAN.table_files("csv"),
+        text=PLAN.table_files("md", "tex"),
         html=report(
-            table_files("html"),
+            PLAN.table_files("html"),
             caption="report/table.rst",
             category="Tables",
         ),
@@ -27,12 +27,11 @@ rule tables:
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
-        settings=report_settings("tables"),
-        results=lambda wc: RESULTS,
+        settings=report_settings("tables", **TABLES),
         folder=lambda wc: f"{RESULTS}/tables",
     shell:
-        "python workflow_scripts/make_tables.py --settings {params.settings:q} --results {params.results:q}"
-        " --folder {params.folder:q} --scores {input.scores:q} 2>&1 | tee {log}"
+        "python workflow_scripts/make_tables.py --settings {params.settings:q} --splits {input.splits:q}"
+        " --stores {input.stores:q} --folder {params.folder:q} --scores {input.scores:q} 2>&1 | tee {log}"
 
 
 rule reproduction:
@@ -55,7 +54,9 @@ rule reproduction:
         runtime=growing(10),
     params:
         settings=report_settings(
-            "reproduction", config=without(CONFIG.model_dump(mode="json"), "execution")
+            "reproduction",
+            **TABLES,
+            config=without(CONFIG.model_dump(mode="json"), "execution"),
         ),
     shell:
         "python workflow_scripts/make_reproduction.py --settings {params.settings:q} --tables {input.tables:q}"
@@ -65,7 +66,7 @@ rule reproduction:
 # No output and no benchmark, which counts as one: so it prints every time it is asked for.  Needs no trained arm.
 rule parity:
     input:
-        scores=thresh_scores(),
+        scores=PLAN.thresh_scores(),
     log:
         f"{RESULTS}/logs/parity.log",
     conda:
@@ -74,24 +75,24 @@ rule parity:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=report_settings("parity"),
+        settings=report_settings("parity", **TABLES),
     shell:
         "python workflow_scripts/parity.py --settings {params.settings:q} --scores {input.scores:q} 2>&1 | tee {log}"
 
 
 rule figures:
     input:
-        scores=scores(),
-        examples=examples(),
-        curves=learning_curves(),
-        experiments=experiments(),
+        scores=PLAN.scores(),
+        examples=PLAN.examples(),
+        curves=PLAN.learning_curves(),
+        experiments=PLAN.experiments(),
     output:
         png=report(
-            expand(f"{RESULTS}/figures/{{stem}}.png", stem=figure_stems()),
+            PLAN.figures("png"),
             caption="report/figure.rst",
             category="Figures",
         ),
-        svg=expand(f"{RESULTS}/figures/{{stem}}.svg", stem=figure_stems()),
+        svg=PLAN.figures("svg"),
     log:
         f"{RESULTS}/logs/figures.log",
     benchmark:
@@ -105,11 +106,9 @@ rule figures:
     params:
         settings=report_settings(
             "figures",
-            experiment_arms=EXPERIMENT_ARMS,
-            experiment_places=[
-                [cohort, EXPERIMENT_MODALITY]
-                for cohort in experiment_cohorts(EXPERIMENT_MODALITY)
-            ],
+            **TABLES,
+            experiment_arms=PLAN.experiment_arms(),
+            experiment_places=PLAN.experiment_places(),
         ),
         examples=lambda wc: f"{RESULTS}/examples",
         folder=lambda wc: f"{RESULTS}/figures",
@@ -121,7 +120,7 @@ rule figures:
 
 rule check:
     input:
-        scores=scores(),
+        scores=PLAN.scores(),
     output:
         f"{RESULTS}/check.txt",
     log:
@@ -134,7 +133,46 @@ rule check:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=report_settings("tables"),
+        settings=report_settings("tables", **TABLES),
     shell:
         "python workflow_scripts/check_results.py --settings {params.settings:q} --output {output:q}"
         " --scores {input.scores:q} 2>&1 | tee {log}"
+
+
+# The report: one folder that opens from disk, with a viewer for a few scans of every cohort.
+
+
+rule html_report:
+    input:
+        scores=PLAN.scores(),
+        viewer=PLAN.viewer_scans(),
+        stores=PLAN.all_stores(),
+        shards=[table for cohort in COHORTS for table in PLAN.shard_tables(cohort)],
+        tables=rules.tables.output,
+        figures=rules.figures.output.png,
+        reproduction=rules.reproduction.output,
+        check=rules.check.output,
+    output:
+        f"{RESULTS}/report/index.html",
+    log:
+        f"{RESULTS}/logs/html_report.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/html_report.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
+    params:
+        settings=report_settings(
+            "report",
+            spacing_mm=PLAN.store_spacing_mm(),
+            config=without(CONFIG.model_dump(mode="json"), "execution"),
+            **section("report"),
+        ),
+        results=lambda wc: RESULTS,
+        folder=lambda wc: f"{RESULTS}/report",
+    shell:
+        "python workflow_scripts/make_report.py --settings {params.settings:q} --results {params.results:q}"
+        " --scores {input.scores:q} --viewer {input.viewer:q} --shards {input.shards:q} --tables {input.tables:q}"
+        " --figures {input.figures:q} --reproduction {input.reproduction:q} --check {input.check:q} --folder {params.folder:q} 2>&1 | tee {log}"

@@ -36,7 +36,7 @@ rule score:
         stores=stores_of,
         splits=splits_of,
         leaks=ancient(LEAKS),
-        backbone=backbone_file(),
+        backbone=PLAN.backbone_file(),
     output:
         metrics=f"{RESULTS}/metrics/{{arm}}/{{modality}}/fold{{fold}}.parquet",
         examples=f"{RESULTS}/examples/{{arm}}/{{modality}}/fold{{fold}}.npz",
@@ -60,7 +60,7 @@ rule score:
             modality=wc.modality,
             cohorts=cohorts_with(wc.modality),
             train_cohort=CONFIG.train_cohort,
-            voxel_ml=round(store_spacing_mm() ** 3 / 1000, 6),
+            voxel_ml=round(PLAN.store_spacing_mm() ** 3 / 1000, 6),
             inference=section("inference"),
             postprocess=section("postprocess"),
             threshold=section("threshold"),

@@ -1,12 +1,46 @@
-# Training: one job per (arm, modality, fold).  Checkpoints sit beside the declared model, so a killed job resumes.
-# Slurm's SIGTERM and a terminal's Ctrl-C reach every process of a job.  Python alone acts on them: `trap` keeps the shell
-# and tee until the checkpoint is written.
+# What comes before training, and training: one job per (arm, modality, fold).
+
+# No scan and no person may be learned from in one cohort and tested on in another.  Of a run with `data_of` too, whose
+# cohorts may be others than those of the run that made the data; so the table lies beside the data's folders.
+
+LEAKS = f"{RESULTS}/leaks.tsv"
+
+
+rule leaks:
+    input:
+        cohorts=PLAN.cohort_tables(),
+        splits=PLAN.split_tables(COHORTS),
+    output:
+        table=LEAKS,
+    log:
+        f"{RESULTS}/logs/leaks.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/leaks.tsv"
+    priority: 20
+    conda:
+        "../envs/preprocess.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+    params:
+        settings=lambda wc: settings_file(
+            "leaks",
+            CONFIG.run,
+            person={name: cohort.person for name, cohort in COHORTS.items()},
+        ),
+    shell:
+        "python workflow_scripts/leaks.py --settings {params.settings:q} --cohorts {input.cohorts:q}"
+        " --splits {input.splits:q} --table {output.table:q} 2>&1 | tee {log}"
+
+
+# Checkpoints sit beside the declared model, so a killed job resumes.  Slurm's SIGTERM and a terminal's Ctrl-C reach every
+# process of a job.  Python alone acts on them: `trap` keeps the shell and tee until the checkpoint is written.
 
 
 rule pretrain:
     input:
-        store=lambda wc: store_files(CONFIG.train_cohort, wc.modality),
-        splits=f"{DATA}/splits/{CONFIG.train_cohort}.tsv",
+        store=lambda wc: PLAN.store_files([CONFIG.train_cohort], wc.modality),
+        splits=PLAN.split_tables([CONFIG.train_cohort]),
         leaks=ancient(LEAKS),
     output:
         model=f"{RESULTS}/pretrained/{{arm}}/{{modality}}/fold{{fold}}/model.safetensors",
@@ -33,7 +67,7 @@ rule pretrain:
             **pretraining_settings(CONFIG, wc.arm),
             method_version=METHODS[wc.arm].pretraining().RECIPE_VERSION,
             modality=wc.modality,
-            spacing_mm=store_spacing_mm(),
+            spacing_mm=PLAN.store_spacing_mm(),
             seed=CONFIG.seed,
         ),
         store=lambda wc: f"{RESULTS}/store/{CONFIG.train_cohort}_{wc.modality}",
@@ -45,10 +79,10 @@ rule pretrain:
 
 rule train:
     input:
-        store=lambda wc: store_files(CONFIG.train_cohort, wc.modality),
-        splits=f"{DATA}/splits/{CONFIG.train_cohort}.tsv",
+        store=lambda wc: PLAN.store_files([CONFIG.train_cohort], wc.modality),
+        splits=PLAN.split_tables([CONFIG.train_cohort]),
         leaks=ancient(LEAKS),
-        pretrained=pretrained_model,
+        pretrained=lambda wc: PLAN.pretrained_model(**wc),
     output:
         model=f"{RESULTS}/models/{{arm}}/{{modality}}/fold{{fold}}/model.safetensors",
         log=f"{RESULTS}/models/{{arm}}/{{modality}}/fold{{fold}}/log.csv",
@@ -62,8 +96,8 @@ rule train:
         "../envs/train.yaml"
     threads: CONFIG.execution.train_threads
     resources:
-        gpu=lambda wc: devices_of(wc.arm),
-        devices=lambda wc: devices_of(wc.arm),  # of a run without GPUs too, where the number of gpu is none
+        gpu=lambda wc: PLAN.devices_of(wc.arm),
+        devices=lambda wc: PLAN.devices_of(wc.arm),  # of a run without GPUs too, where the number of gpu is none
         mem_mb=growing(16000),
         runtime=lambda wc, attempt: int(60 * METHODS[wc.arm].gpu_hours * attempt),
     params:
@@ -73,7 +107,7 @@ rule train:
             **arm_settings(CONFIG, wc.arm),
             method_version=METHODS[wc.arm].RECIPE_VERSION,
             modality=wc.modality,
-            spacing_mm=store_spacing_mm(),
+            spacing_mm=PLAN.store_spacing_mm(),
             seed=CONFIG.seed,
         ),
         store=lambda wc: f"{RESULTS}/store/{CONFIG.train_cohort}_{wc.modality}",

@@ -85,19 +85,14 @@ PAPER_ARMS = [
 ]
 
 
-def write_splits(folder):
-    """IXI of two folds with one failed T2 scan and one left over, WMH of one stretch."""
-    (folder / "splits").mkdir()
-    (folder / "store").mkdir()
+def splits_and_held():
+    """Split tables and the stores' subjects: IXI of two folds with one failed T2 scan and one left over, and WMH."""
     ixi = [("a", "train", 0), ("b", "train", 0), ("c", "val", 0), ("d", "test", 0),
            ("a", "train", 1), ("c", "train", 1), ("b", "val", 1), ("e", "val", 1), ("d", "test", 1)]  # fmt: skip
     wmh = [(f"w{i}", "val" if i < 2 else "test", fold) for fold in (0, 1) for i in range(5)]
-    for cohort, rows in (("ixi", ixi), ("wmh", wmh)):
-        table = pd.DataFrame(rows, columns=["subject", "split", "fold"])
-        table.to_csv(folder / "splits" / f"{cohort}.tsv", sep="\t", index=False)
-    for store, subjects in (("ixi_t2", "acde"), ("ixi_t1", "abcdez"), ("wmh_t1", [f"w{i}" for i in range(5)])):
-        index = pd.DataFrame({"row": range(len(subjects)), "subject": list(subjects)})
-        index.to_csv(folder / "store" / f"{store}.tsv", sep="\t", index=False)
+    columns = ["subject", "split", "fold"]
+    splits = {cohort: pd.DataFrame(rows, columns=columns) for cohort, rows in (("ixi", ixi), ("wmh", wmh))}
+    return splits, {"ixi_t2": set("acde"), "ixi_t1": set("abcdez"), "wmh_t1": {f"w{i}" for i in range(5)}}
 
 
 def papers_own_table(number):

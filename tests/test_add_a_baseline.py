@@ -324,12 +324,13 @@ def packed(tmp_path):
     return tmp_path, images, masks
 
 
-def run_pca(folder, fold, components, cohorts=("ixi", "wmh"), out="maps"):
+def run_pca(folder, fold, components, cohorts=("ixi", "wmh"), out="maps", more=()):
     table = folder / out / f"t2-{fold}" / "maps.tsv"
     table.parent.mkdir(parents=True, exist_ok=True)
     settings = f"--modality t2 --fold {fold} --components {components}".split()
-    command = [sys.executable, str(PCA), "--results", str(folder), "--train-cohort", "ixi", "--cohorts", *cohorts,
-               *settings, "--table", str(table)]  # fmt: skip
+    splits = [str(folder / "splits" / f"{cohort}.tsv") for cohort in cohorts]
+    command = [sys.executable, str(PCA), "--stores", *map(str, folder.glob("store/*")), "--splits", *splits,
+               "--train-cohort", "ixi", *settings, *more, "--table", str(table)]  # fmt: skip
     return table, subprocess.run(command, capture_output=True, text=True)
 
 
@@ -397,5 +398,5 @@ def test_pca_says_how_many_components_there_can_be(packed, components):
 
 
 def test_pca_refuses_options_it_does_not_know(packed):
-    table, done = run_pca(packed[0], 0, 5, cohorts=["ixi", "--component", "3"])
+    table, done = run_pca(packed[0], 0, 5, more=["--component", "3"])
     assert done.returncode == 2 and "unrecognized arguments: --component 3" in done.stderr and not table.exists()

@@ -15,8 +15,8 @@ from made_up_tables import (
     healthy,
     markdown,
     papers_own_table,
+    splits_and_held,
     volumes,
-    write_splits,
 )
 
 from uad.reporting.paper_numbers import paper_tables
@@ -40,8 +40,7 @@ def test_table4_says_which_step_and_how_much():
 
 
 def test_table1_shows_ranges_and_names_nothing_twice(tmp_path):
-    write_splits(tmp_path)
-    table = table1(tmp_path, [("ixi", "t2")], [("wmh", "t1")], [0, 1])
+    table = table1(*splits_and_held(), [("ixi", "t2")], [("wmh", "t1")], [0, 1])
     sheet = splits_sheet(table, "demo", "clean", phantom=True)
     text = render_markdown(sheet)
     assert "| Cohort | Kind | Scans per fold<br>train |" in text

@@ -16,8 +16,8 @@ from made_up_tables import (
     ladder,
     markdown,
     only,
+    splits_and_held,
     volumes,
-    write_splits,
 )
 
 from uad.common.errors import InputError
@@ -242,9 +242,8 @@ def test_change_is_taken_over_the_folds_that_have_both():
     assert row["delta"] == pytest.approx(-10)  # not -5, which would compare with both folds of the whole
 
 
-def test_table1_counts_what_the_stores_hold(tmp_path):
-    write_splits(tmp_path)
-    table = table1(tmp_path, [("ixi", "t2"), ("ixi", "t1")], [("wmh", "t1")], [0, 1])
+def test_table1_counts_what_the_stores_hold():
+    table = table1(*splits_and_held(), [("ixi", "t2"), ("ixi", "t1")], [("wmh", "t1")], [0, 1])
     counts = table.set_index(["cohort", "modality", "fold", "split"]).sort_index()
     t2 = counts.loc[("ixi", "t2")]
     assert t2.loc[0, "scans"].to_dict() == {"train": 1, "val": 1, "test": 1, "unused": 1}

@@ -16,7 +16,8 @@ from uad.workflow.provenance import Provenance
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", required=True, type=Path)
-    parser.add_argument("--results", required=True, type=Path, help="folder of the run")
+    parser.add_argument("--cohorts", required=True, nargs="+", type=Path, help="a table per cohort")
+    parser.add_argument("--splits", required=True, nargs="+", type=Path, help="a table per cohort")
     parser.add_argument("--table", required=True, type=Path)
     arguments = parser.parse_args()
 
@@ -26,8 +27,8 @@ def main() -> None:
     settings = read_settings(arguments.settings)
     provenance = Provenance(settings)
     rules = settings["person"]  # by cohort
-    cohorts = {name: read_cohort(arguments.results / "cohorts" / f"{name}.tsv") for name in rules}
-    splits = {name: read_splits(arguments.results / "splits" / f"{name}.tsv") for name in rules}
+    cohorts = {path.stem: read_cohort(path) for path in arguments.cohorts}
+    splits = {path.stem: read_splits(path) for path in arguments.splits}
     table = find_leaks(cohorts, splits, rules, say)
     check_leaks(table)
     notes = notes_on(table)

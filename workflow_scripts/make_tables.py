@@ -3,8 +3,10 @@
 import argparse
 from pathlib import Path
 
+from uad.cohorts.splits import read_splits
 from uad.common.errors import run_program
 from uad.common.recipe import read_settings
+from uad.common.tabular import read_table
 from uad.reporting.render import write_table
 from uad.reporting.scores import read_scores
 from uad.reporting.sheets import results_note, results_sheet, splits_sheet
@@ -16,7 +18,8 @@ from uad.workflow.provenance import Provenance
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", required=True, type=Path)
-    parser.add_argument("--results", required=True, type=Path, help="folder with splits/ and store/")
+    parser.add_argument("--splits", required=True, nargs="+", type=Path, help="a table per cohort")
+    parser.add_argument("--stores", required=True, nargs="+", type=Path, help="a store's table per cohort and modality")
     parser.add_argument("--scores", required=True, nargs="+", type=Path)
     parser.add_argument("--folder", required=True, type=Path)
     arguments = parser.parse_args()
@@ -36,7 +39,9 @@ def main() -> None:
     run = settings["run"], settings["protocol"], settings["phantom"]
     healthy = [tuple(place) for place in settings["healthy"]]
     pathological = [tuple(place) for place in settings["pathological"]]
-    sizes = table1(arguments.results, healthy, pathological, range(folds))
+    splits = {path.stem: read_splits(path) for path in arguments.splits}
+    held = {path.stem: set(read_table(path)["subject"]) for path in arguments.stores}
+    sizes = table1(splits, held, healthy, pathological, range(folds))
     write_table(sizes, splits_sheet(sizes, *run), arguments.folder / "table1")
     tables = {
         "table2": table2(scores, arms, healthy, pathological, reader),

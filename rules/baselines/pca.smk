@@ -22,11 +22,9 @@ rule pca:
         mem_mb=growing(4000),
         runtime=growing(120),
     params:
-        results=lambda wc: RESULTS,
         train_cohort=CONFIG.train_cohort,
-        cohorts=lambda wc: cohorts_with(wc.modality),
         options=lambda wc: METHODS[wc.arm].arguments(),
     shell:
-        "python {input.program:q} --results {params.results:q} --train-cohort {params.train_cohort:q}"
-        " --cohorts {params.cohorts:q} --modality {wildcards.modality} --fold {wildcards.fold} {params.options}"
+        "python {input.program:q} --stores {input.stores:q} --splits {input.splits:q}"
+        " --train-cohort {params.train_cohort:q} --modality {wildcards.modality} --fold {wildcards.fold} {params.options}"
         " --table {output.table:q} 2>&1 | tee {log}"

@@ -35,9 +35,9 @@ class Packed(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--results", required=True, type=Path, help="the run's folder")
+    parser.add_argument("--stores", required=True, nargs="+", type=Path, help="files of the packed scans")
+    parser.add_argument("--splits", required=True, nargs="+", type=Path, help="a split table per cohort: all get maps")
     parser.add_argument("--train-cohort", required=True)
-    parser.add_argument("--cohorts", required=True, nargs="+", help="whose validation and test scans get maps")
     parser.add_argument("--modality", required=True)
     parser.add_argument("--fold", required=True, type=int)
     parser.add_argument("--components", type=int, default=128, help="dimension of the healthy space")
@@ -45,12 +45,12 @@ def main() -> None:
     arguments = parser.parse_args()
 
     started = time.time()
-    store = packed(arguments.results, arguments.train_cohort, arguments.modality)
+    store = packed(arguments, arguments.train_cohort)
     training = members(arguments, arguments.train_cohort, store, ["train"])
     pca = fit(store, training, arguments.components)
     explained = float(pca.explained_variance_ratio_.sum())
     say(arguments, f"{arguments.components} components hold {explained:.1%} of the variance of {len(training)} scans")
-    rows = [row for cohort in arguments.cohorts for row in write_maps(arguments, pca, cohort)]
+    rows = [row for path in arguments.splits for row in write_maps(arguments, pca, path.stem)]
     record = {
         "arguments": vars(arguments),
         "packages": {
@@ -63,10 +63,10 @@ def main() -> None:
     write_table(arguments.table, rows)
 
 
-def packed(results: Path, cohort: str, modality: str) -> Packed:
-    prefix = f"{results}/store/{cohort}_{modality}"
-    images, masks = (np.load(f"{prefix}.{name}.npy", mmap_mode="r") for name in ("images", "masks"))
-    return Packed(images, masks, {row["subject"]: int(row["row"]) for row in read_table(f"{prefix}.tsv")})
+def packed(arguments: argparse.Namespace, cohort: str) -> Packed:
+    store, files = f"{cohort}_{arguments.modality}", {path.name: path for path in arguments.stores}
+    images, masks = (np.load(files[f"{store}.{name}.npy"], mmap_mode="r") for name in ("images", "masks"))
+    return Packed(images, masks, {row["subject"]: int(row["row"]) for row in read_table(files[f"{store}.tsv"])})
 
 
 def read_table(path: str | Path) -> list[dict[str, str]]:
@@ -76,7 +76,7 @@ def read_table(path: str | Path) -> list[dict[str, str]]:
 
 def members(arguments: argparse.Namespace, cohort: str, store: Packed, splits: list[str]) -> list[str]:
     """Sorted subjects of some splits of the fold; a scan that failed in preprocessing is in no store."""
-    table = read_table(arguments.results / "splits" / f"{cohort}.tsv")
+    table = read_table(next(path for path in arguments.splits if path.stem == cohort))
     wanted = {row["subject"] for row in table if row["fold"] == str(arguments.fold) and row["split"] in splits}
     return sorted(wanted & set(store.rows))
 
@@ -108,7 +108,7 @@ def residual(pca: IncrementalPCA, image: np.ndarray, mask: np.ndarray) -> np.nda
 
 def write_maps(arguments: argparse.Namespace, pca: IncrementalPCA, cohort: str) -> list[dict[str, str]]:
     """Write `<cohort>/<subject>.npy` beside the table for every validation and test scan; returns table rows."""
-    store = packed(arguments.results, cohort, arguments.modality)
+    store = packed(arguments, cohort)
     folder = arguments.table.parent / cohort
     folder.mkdir(parents=True, exist_ok=True)
     rows = []

@@ -7,6 +7,7 @@ table is written last, so a store that has one is complete (`uad.preprocessing.p
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +79,19 @@ class Store:
         """One volume in memory, as methods read it."""
         row = self.row(subject)
         return Scan(subject, self.images[row].astype(np.float32), self.masks[row] > 0, np.array(self.labels[row]))
+
+
+def open_stores(files: Iterable[Path], modality: str) -> dict[str, Store]:
+    """The stores that these files belong to, by cohort.
+
+    Args:
+        files: all files of stores of one modality, as a rule declares them: `<cohort>_<modality>.tsv` and the arrays.
+
+    Raises:
+        InputError: as `Store.open`.
+    """
+    indices = [file for file in files if file.suffix == ".tsv"]
+    return {file.name.removesuffix(f"_{modality}.tsv"): Store.open(file.with_suffix("")) for file in indices}
 
 
 def new_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.memmap:

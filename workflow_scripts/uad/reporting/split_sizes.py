@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from uad.cohorts.splits import SPLITS, read_splits
-from uad.common.tabular import read_table
+from uad.cohorts.splits import SPLITS
 from uad.reporting.paper_numbers import PAPER_MODALITIES, PAPER_SPLITS
 
 UNUSED = "unused"
@@ -18,7 +16,11 @@ Place = tuple[str, str]  # cohort, modality
 
 
 def table1(
-    results: str | Path, healthy: Sequence[Place], pathological: Sequence[Place], folds: Sequence[int]
+    splits: Mapping[str, pd.DataFrame],
+    held: Mapping[str, set[str]],
+    healthy: Sequence[Place],
+    pathological: Sequence[Place],
+    folds: Sequence[int],
 ) -> pd.DataFrame:
     """Scans per cohort, modality, fold and split, as a long table with `COLUMNS`.
 
@@ -27,18 +29,18 @@ def table1(
     in no split of the fold. `paper` is the paper's size, NaN where it has none.
 
     Args:
-        results: the run's folder, with `splits/` and `store/`.
+        splits: split table by cohort.
+        held: subjects of each store, by `<cohort>_<modality>`.
         healthy, pathological: (cohort, modality) in display order.
         folds: folds of the run.
     """
     rows = []
     for kind, places in (("healthy", healthy), ("pathological", pathological)):
         for cohort, modality in places:
-            splits = read_splits(Path(results) / "splits" / f"{cohort}.tsv")
-            held = set(read_table(Path(results) / "store" / f"{cohort}_{modality}.tsv")["subject"])
+            table, subjects = splits[cohort], held[f"{cohort}_{modality}"]
             printed = PAPER_SPLITS[cohort] if modality in PAPER_MODALITIES.get(cohort, ()) else {}
             for fold in folds:
-                for split, row in _fold_rows(splits[splits["fold"] == fold], held).items():
+                for split, row in _fold_rows(table[table["fold"] == fold], subjects).items():
                     keys = {"cohort": cohort, "modality": modality, "kind": kind, "fold": fold, "split": split}
                     rows.append({**keys, **row, "paper": printed.get(split, float("nan"))})
     return pd.DataFrame(rows, columns=COLUMNS)

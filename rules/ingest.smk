@@ -9,7 +9,7 @@ rule phantom:
     benchmark:
         f"{RESULTS}/benchmarks/phantom/{{cohort}}.tsv"
     wildcard_constraints:
-        cohort="|".join(PHANTOMS) or "none",
+        cohort="|".join(PLAN.phantoms) or "none",
     priority: 20
     conda:
         "../envs/preprocess.yaml"
@@ -22,7 +22,7 @@ rule phantom:
         subjects=lambda wc: COHORTS[wc.cohort].subjects,
         seed=CONFIG.phantom.seed,
         voxel_mm=CONFIG.phantom.voxel_mm,
-        folder=lambda wc: raw_folder(wc.cohort),
+        folder=lambda wc: PLAN.raw_folder(wc.cohort),
         version=versions_of("phantoms"),
     shell:
         "(python workflow_scripts/make_phantoms.py --cohort {params.adapter:q} --folder {params.folder:q}"
@@ -39,7 +39,7 @@ rule acquire:
     benchmark:
         f"{RESULTS}/benchmarks/acquire/{{cohort}}.tsv"
     wildcard_constraints:
-        cohort="|".join(ARCHIVES) or "none",
+        cohort="|".join(PLAN.archives) or "none",
     # what needs the user is known at once, and downloads do not wait for preprocessing
     priority: 30
     retries: 0  # downloads ask again themselves, as long as that can help
@@ -48,7 +48,7 @@ rule acquire:
         "../envs/preprocess.yaml"
     params:
         adapter=lambda wc: COHORTS[wc.cohort].adapter,
-        folder=lambda wc: raw_folder(wc.cohort),
+        folder=lambda wc: PLAN.raw_folder(wc.cohort),
         modalities=lambda wc: COHORTS[wc.cohort].modalities,
         sources=SOURCES_FILE,
         raw=raw_token,
@@ -78,9 +78,11 @@ rule ingest:
         settings=lambda wc: settings_file(
             "ingest", wc.cohort, **ingest_settings(CONFIG, wc.cohort)
         ),
-        folder=lambda wc: raw_folder(wc.cohort),
-        unpacked=lambda wc: unpacked_folder(wc.cohort),
-        token=lambda wc: ["--token", raw_token(wc)] if wc.cohort in ARCHIVES else [],
+        folder=lambda wc: PLAN.raw_folder(wc.cohort),
+        unpacked=lambda wc: PLAN.unpacked_folder(wc.cohort),
+        token=lambda wc: (
+            ["--token", raw_token(wc)] if wc.cohort in PLAN.archives else []
+        ),
     shell:
         "python workflow_scripts/ingest.py --settings {params.settings:q} --raw {params.folder:q}"
         " --unpacked {params.unpacked:q} --table {output.table:q} --report {output.report:q}"

@@ -4,16 +4,6 @@
 import shlex
 import sys
 
-from uad.download.needs import write_sources
-
-try:
-    if workflow.is_main_process:
-        SOURCES_FILE = write_sources(CONFIG, RESULTS, raw_folder, PLANNED.put)
-    else:  # a job, for which the main process has looked at the data
-        SOURCES_FILE = f"{RESULTS}/settings/sources.json"
-except InputError as error:
-    raise WorkflowError(str(error)) from None
-
 
 rule plan:
     log:
@@ -32,8 +22,8 @@ rule plan:
         " --snakemake {params.snakemake:q}) 2>&1 | tee {log}"
 
 
-# What follows belongs to all runs of a data folder: the run's own settings are found beside its log, not through params,
-# which would have another run fetch everything again.
+# What follows belongs to all runs of a data folder.  The run's list of sources is a resource and no parameter: another run
+# has another list, and need not fetch everything again.
 
 
 rule hd_bet:
@@ -49,9 +39,11 @@ rule hd_bet:
     localrule: True
     conda:
         "../envs/preprocess.yaml"
+    resources:
+        sources=SOURCES_FILE,
     shell:
         "python workflow_scripts/fetch.py --item hd-bet --files {output:q}"
-        " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"
+        " --sources {resources.sources:q} 2>&1 | tee {log}"
 
 
 rule medicalnet:
@@ -65,9 +57,11 @@ rule medicalnet:
     localrule: True
     conda:
         "../envs/preprocess.yaml"
+    resources:
+        sources=SOURCES_FILE,
     shell:
         "python workflow_scripts/fetch.py --item medicalnet --files {output:q}"
-        " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"
+        " --sources {resources.sources:q} 2>&1 | tee {log}"
 
 
 rule authors_splits:
@@ -84,9 +78,11 @@ rule authors_splits:
     localrule: True
     conda:
         "../envs/preprocess.yaml"
+    resources:
+        sources=SOURCES_FILE,
     shell:
         "python workflow_scripts/fetch.py --item authors-splits --files {output:q}"
-        " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"
+        " --sources {resources.sources:q} 2>&1 | tee {log}"
 
 
 rule sri24:
@@ -100,6 +96,8 @@ rule sri24:
     localrule: True
     conda:
         "../envs/preprocess.yaml"
+    resources:
+        sources=SOURCES_FILE,
     shell:
         "python workflow_scripts/fetch.py --item sri24 --files {output:q}"
-        " --sources $(dirname {log})/../settings/sources.json 2>&1 | tee {log}"
+        " --sources {resources.sources:q} 2>&1 | tee {log}"

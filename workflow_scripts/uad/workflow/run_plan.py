@@ -1,0 +1,261 @@
+"""What a run consists of, from its configuration alone: the arms, the places of its files, what each stage reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from uad.config import build_method
+from uad.config.model import Config
+from uad.config.places import placed_sri24
+from uad.download.needs import medicalnet_file
+from uad.workflow.shared_data import STORE_FILES
+
+
+class RunPlan:
+    """Paths are relative to the checkout, as Snakemake wants them; lists are in the order of the configuration.
+
+    Attributes:
+        results: folder of the run.
+        data: folder of the run that has cohorts, splits and stores: another's with `data_of`.
+        methods: the method of each arm.
+        modalities: those of the training cohort.
+        phantoms, archives: names of the cohorts that are generated, and of those that are read.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.results = f"results/{config.run}"
+        self.data = f"results/{config.data_of or config.run}"
+        self.methods = {arm: build_method(config, arm) for arm in config.arms}
+        known = config.cohorts[config.train_cohort].modalities
+        self.modalities = [modality for modality in ("t1", "t2") if modality in known]
+        self.phantoms = [name for name, cohort in config.cohorts.items() if cohort.source == "phantom"]
+        self.archives = [name for name, cohort in config.cohorts.items() if cohort.source == "archive"]
+
+    # --- data ----------------------------------------------------------------------------------------------
+
+    def raw_folder(self, cohort: str) -> str:
+        if cohort in self.phantoms:
+            return f"{self.results}/raw/{cohort}"
+        return self.config.cohorts[cohort].raw or f"{self.config.data_dir}/raw/{cohort}"
+
+    def unpacked_folder(self, cohort: str) -> str:
+        """Real data sets are unpacked once for all runs; phantoms belong to their run."""
+        parent = self.results if cohort in self.phantoms else self.config.data_dir
+        return f"{parent}/unpacked/{cohort}"
+
+    def atlas_files(self) -> list[str]:
+        """What registration waits for: SRI24 is fetched unless it is in place; other atlases are files already."""
+        if self.config.preprocess.atlas.image != "sri24":
+            return []
+        return [str(placed_sri24(self.config.data_dir) or Path(self.config.data_dir) / "sri24" / "spgr.nii")]
+
+    def cohorts_with(self, modality: str) -> list[str]:
+        return [name for name, cohort in self.config.cohorts.items() if modality in cohort.modalities]
+
+    def places(self, healthy: bool) -> list[list[str]]:
+        """[cohort, modality] of the healthy, or of the pathological cohorts, T2 first as in the paper."""
+        return [
+            [name, modality]
+            for modality in ("t2", "t1")
+            for name in self.cohorts_with(modality)
+            if (name == self.config.train_cohort) == healthy
+        ]
+
+    def store_files(self, cohorts: Iterable[str], modality: str) -> list[str]:
+        return [f"{self.data}/store/{cohort}_{modality}{end}" for cohort in cohorts for end in STORE_FILES]
+
+    def split_tables(self, cohorts: Iterable[str]) -> list[str]:
+        return [f"{self.data}/splits/{cohort}.tsv" for cohort in cohorts]
+
+    def cohort_tables(self) -> list[str]:
+        return [f"{self.data}/cohorts/{cohort}.tsv" for cohort in self.config.cohorts]
+
+    def shard_tables(self, cohort: str) -> list[str]:
+        return [f"{self.data}/preprocessed/{cohort}/shard-{shard}.tsv" for shard in self.config.shards(cohort)]
+
+    def quality_tables(self) -> list[str]:
+        return [f"{self.data}/preprocessed/{cohort}/quality.tsv" for cohort in self.config.cohorts]
+
+    def all_stores(self) -> list[str]:
+        places = [*self.places(True), *self.places(False)]
+        return [file for cohort, modality in places for file in self.store_files([cohort], modality)]
+
+    def store_tables(self) -> list[str]:
+        return [file for file in self.all_stores() if file.endswith(".tsv")]
+
+    def packed(self) -> list[str]:
+        """What is made of the scans before any arm: stores, splits, quality."""
+        return [*self.all_stores(), *self.split_tables(self.config.cohorts), *self.quality_tables()]
+
+    def store_spacing_mm(self) -> float:
+        return self.config.preprocess.spacing_mm / self.config.pack.factor
+
+    # --- arms ----------------------------------------------------------------------------------------------
+
+    def folds_of(self, arm: str) -> range:
+        """Arms that learn nothing give the same result on every fold: one is enough."""
+        return range(self.config.folds if self.methods[arm].per_fold else 1)
+
+    def of_every_score(self, pattern: str) -> list[str]:
+        """A path below the run's folder, filled in for every arm, modality and fold."""
+        return [
+            f"{self.results}/{pattern}".format(arm=arm, modality=modality, fold=fold)
+            for arm in self.config.arms
+            for modality in self.modalities
+            for fold in self.folds_of(arm)
+        ]
+
+    def scores(self) -> list[str]:
+        return self.of_every_score("metrics/{arm}/{modality}/fold{fold}.parquet")
+
+    def examples(self) -> list[str]:
+        return self.of_every_score("examples/{arm}/{modality}/fold{fold}.npz")
+
+    def viewer_scans(self) -> list[str]:
+        """Scans for the report's viewer, which shows fold 0; every arm has it."""
+        return [f"{self.results}/viewer/{arm}/{m}/fold0.npz" for arm in self.config.arms for m in self.modalities]
+
+    def model_of(self, arm: str, modality: str, fold: str) -> str:
+        return f"{self.results}/models/{arm}/{modality}/fold{fold}/model.safetensors"
+
+    def trained_model(self, arm: str, modality: str, fold: str) -> list[str]:
+        return [self.model_of(arm, modality, fold)] if self.methods[arm].trains else []
+
+    def devices_of(self, arm: str) -> int:
+        """GPUs of one training: several only where its batches can be shared."""
+        return self.config.execution.devices if self.methods[arm].shares_batches else 1
+
+    def pretrained_model(self, arm: str, modality: str, fold: str) -> list[str]:
+        if self.methods[arm].pretraining() is None:
+            return []
+        return [f"{self.results}/pretrained/{arm}/{modality}/fold{fold}/model.safetensors"]
+
+    def learning_curves(self) -> list[str]:
+        """Logs of all trainings, pre-training included."""
+        return [
+            f"{self.results}/{stage}/{arm}/{modality}/fold{fold}/log.csv"
+            for arm, method in self.methods.items()
+            for stage, made in (("pretrained", method.pretraining()), ("models", method.trains))
+            if made
+            for modality in self.modalities
+            for fold in self.folds_of(arm)
+        ]
+
+    def other_inputs(self, arm: str, modality: str, fold: int) -> list[str]:
+        """Files that the arm's method reads besides the stores."""
+        return self.methods[arm].input_files(self.cohorts_with(modality), modality, fold)
+
+    def all_other_inputs(self) -> list[tuple[str, str]]:
+        """(arm, file) of every file that a method reads besides the stores."""
+        return [
+            (arm, file)
+            for arm in self.config.arms
+            for modality in self.modalities
+            for fold in self.folds_of(arm)
+            for file in self.other_inputs(arm, modality, fold)
+        ]
+
+    def backbone_file(self) -> str | list[str]:
+        """The perceptual backbone, or nothing: then the LPIPS column says `not available`."""
+        weights = self.config.perceptual.weights
+        if weights == "phantom":
+            return f"{self.results}/backbone/tissue.safetensors"
+        fetched = weights == medicalnet_file(self.config) and not self.config.sources.offline
+        return weights if weights and (fetched or Path(weights).exists()) else []
+
+    # --- contrast experiments ------------------------------------------------------------------------------
+
+    def experiment_arms(self) -> dict[str, str]:
+        """The first conditioned arm and the first of its unconditioned counterpart; empty where the run lacks one."""
+        first = {arm.method: name for name, arm in reversed(self.config.arms.items())}
+        if not {"cddpm", "ddpm"} <= set(first):
+            return {}
+        return {"conditioned": first["cddpm"], "unconditioned": first["ddpm"]}
+
+    def experiment_model(self, role: str, modality: str, fold: str) -> str:
+        return self.model_of(self.experiment_arms()[role], modality, fold)
+
+    def experiment_modality(self) -> str:
+        return "t2" if "t2" in self.modalities else self.modalities[0]  # paper: T2
+
+    def experiment_cohorts(self, modality: str) -> list[str]:
+        """The healthy cohort and the first pathological one."""
+        train = self.config.train_cohort
+        return [train, *[name for name in self.cohorts_with(modality) if name != train][:1]]
+
+    def experiment_places(self) -> list[list[str]]:
+        modality = self.experiment_modality()
+        return [[cohort, modality] for cohort in self.experiment_cohorts(modality)]
+
+    def experiments(self) -> list[str]:
+        """One fold, as the paper shows; more folds would give the KLD a spread."""
+        if not self.experiment_arms():
+            return []
+        return [f"{self.results}/experiments/{self.experiment_modality()}/fold0.npz"]
+
+    # --- tables, figures, report ---------------------------------------------------------------------------
+
+    def arm_rows(self) -> list[dict[str, Any]]:
+        """The arms in display order, as the tables and figures want them."""
+        return [
+            {
+                "arm": name,
+                "method": arm.method,
+                "label": arm.label or name,
+                "paper_model": arm.paper.model if arm.paper else "",
+                "ssl": bool(arm.paper and arm.paper.ssl),
+                "control": self.methods[name].control,
+                "per_fold": self.methods[name].per_fold,
+                "postprocess": self.methods[name].postprocess,
+                "reads_noise_levels": self.methods[name].reads_noise_levels,
+            }
+            for name, arm in self.config.arms.items()
+        ]
+
+    def report_settings(self) -> dict[str, Any]:
+        """What tables, figures and report have in common in their settings."""
+        return {
+            "run": self.config.run,
+            "protocol": self.config.protocol,
+            "phantom": bool(self.phantoms),
+            "arms": self.arm_rows(),
+            "folds": self.config.folds,
+            "healthy": self.places(True),
+            "pathological": self.places(False),
+            "single": self.config.inference.single,
+        }
+
+    def table_files(self, *extensions: str) -> list[str]:
+        # table 4 needs rows that the score stage makes only when it is asked to
+        numbers = [1, 2, 3, 4] if self.config.tables.ablation else [1, 2, 3]
+        return [f"{self.results}/tables/table{n}.{extension}" for n in numbers for extension in extensions]
+
+    def figures(self, extension: str) -> list[str]:
+        examples = [f"fig4-{cohort}-{modality}" for cohort, modality in [*self.places(True), *self.places(False)]]
+        noise_levels = ["fig5"] if any(method.reads_noise_levels for method in self.methods.values()) else []
+        curves = [f"curves-{modality}" for modality in self.modalities] if self.learning_curves() else []
+        contrast = ["fig2", "fig3"] if self.experiment_arms() else []
+        stems = ["fig1", *contrast, *examples, *noise_levels, "fig6", "overview", *curves]
+        return [f"{self.results}/figures/{stem}.{extension}" for stem in stems]
+
+    def thresh_scores(self) -> list[str]:
+        """Metrics of the arms that stand for the paper's row Thresh, which trains nothing."""
+        return [
+            f"{self.results}/metrics/{name}/{modality}/fold0.parquet"
+            for name, arm in self.config.arms.items()
+            for modality in self.modalities
+            if arm.paper and arm.paper.model == "Thresh"
+        ]
+
+    def final_results(self) -> list[str]:
+        return [
+            *self.table_files("csv", "md", "tex", "html"),
+            f"{self.results}/reproduction.md",
+            *self.figures("png"),
+            *self.quality_tables(),
+            f"{self.results}/check.txt",
+            f"{self.results}/report/index.html",
+        ]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from known_rules import known_rules
 
 from uad.methods import load_method
 from uad.methods.pretraining import PRETRAININGS
@@ -47,11 +48,6 @@ def snakemake(folder, *arguments, path=None):
         cwd=folder, capture_output=True, text=True,
         env={**os.environ, "PATH": path, "MOCK_SLURM": str(folder)},
     )  # fmt: skip
-
-
-def rules():
-    for path in sorted((ROOT / "rules").glob("**/*.smk")):
-        yield from re.findall(r"^rule (\w+):\n((?:[ \n].*\n?)*)", path.read_text(), re.MULTILINE)
 
 
 def jobs_of(plan):
@@ -170,7 +166,7 @@ def test_an_unready_start_is_refused_before_anything_runs(copy, account, word):
 
 
 def test_gpu_rules_of_the_profile_are_those_of_the_rule_files():
-    found = {name for name, text in rules() if re.search(r"^        gpu=", text, re.MULTILINE)}
+    found = {name for name, rule in known_rules().items() if "gpu" in rule["first"]}
     assert found == GPU_RULES == set(yaml.safe_load((ROOT / "slurm/config.yaml").read_text())["set-resources"])
 
 
@@ -187,42 +183,38 @@ def numbers(text):
     return [float(number) for number in re.findall(r"\d+(?:\.\d+)?", text)]
 
 
-def resource(text, name):
-    """The expression of a resource of a rule; empty if it has none."""
-    found = re.search(rf"^        {name}=(.*?),\n(?=        [\w#]|    \w)", text, re.MULTILINE | re.DOTALL)
-    return found[1] if found else ""
-
-
 def test_the_table_of_resources_says_what_the_rules_ask():
     table = table_of("## What each rule asks for")
-    assert set(table) == {name for name, _ in rules()}
-    for name, text in rules():
+    assert set(table) == set(known_rules())
+    execution = yaml.safe_load((ROOT / "config.yaml").read_text())["execution"]
+    hours = load_method("cddpm").gpu_hours, PRETRAININGS["spark"].gpu_hours
+    for name, rule in known_rules().items():
         gpu, cpus, memory, minutes = table[name]
-        if "localrule: True" in text:
-            assert gpu == "login node"
+        if rule["local"]:
+            assert gpu == "login node", name
             continue
-        threads = re.search(r"^    threads: (?:CONFIG\.execution\.)?(\w+)", text, re.MULTILINE)
-        assert cpus.strip("`") == (threads[1] if threads else "1"), name
-        assert (gpu == "1") == bool(resource(text, "gpu")), name
-        assert numbers(memory) == numbers(resource(text, "mem_mb")), name
-        assert numbers(minutes) == numbers(resource(text, "runtime")), name
+        assert (gpu == "1") == ("gpu" in rule["first"]), name
+        threads = execution[cpus.strip("`")] if cpus.startswith("`") else int(cpus)
+        assert threads == rule["first"]["_cores"], name
+        assert sum(numbers(memory)) == rule["first"]["mem_mb"], name  # `2000 + 1000 per CPU`, of one CPU
+        factor = {"train": hours[0], "pretrain": hours[1]}.get(name, 1)
+        assert numbers(minutes)[0] * factor == rule["first"]["runtime"], name
 
 
 def test_downloads_are_not_repeated_by_snakemake():
     fetching = {"acquire", "sri24", "hd_bet", "medicalnet", "authors_splits"}
-    assert {name for name, text in rules() if re.search(r"^    retries: 0", text, re.MULTILINE)} == fetching
+    assert {name for name, rule in known_rules().items() if rule["retries"] == 0} == fetching
 
 
 def test_every_retry_asks_for_more_memory_and_time():
-    for name, text in rules():
-        if "localrule: True" not in text:
-            for amount in (resource(text, "mem_mb"), resource(text, "runtime")):
-                assert amount.startswith("growing(") or "* attempt" in amount, f"{name}: {amount}"
+    for name, rule in known_rules().items():
+        for resource in () if rule["local"] else ("mem_mb", "runtime"):
+            assert rule["second"][resource] == 2 * rule["first"][resource], f"{name}: {resource}"
 
 
 def test_what_downloads_runs_where_snakemake_runs():
     # compute nodes may have no internet
-    local = {name for name, text in rules() if "localrule: True" in text}
+    local = {name for name, rule in known_rules().items() if rule["local"]}
     assert local >= {"acquire", "sri24", "hd_bet", "medicalnet", "authors_splits"}
 
 

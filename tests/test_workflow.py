@@ -8,6 +8,7 @@ from pathlib import Path
 import plan_scale
 import pytest
 import yaml
+from known_rules import known_rules
 
 pytestmark = pytest.mark.slow
 
@@ -114,20 +115,13 @@ def test_lint_finds_nothing():
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-def rules():
-    """(file, rule name, text) of every rule."""
-    for path in sorted((ROOT / "rules").glob("**/*.smk")):
-        for name, text in re.findall(r"^rule (\w+):\n((?:[ \n].*\n?)*)", path.read_text(), re.MULTILINE):
-            yield pytest.param(text, id=f"{path.stem}-{name}")
-
-
-@pytest.mark.parametrize("text", rules())
-def test_every_rule_has_a_log_a_benchmark_and_an_environment(text):
-    # a benchmark counts as an output: a rule that only prints would do so once
-    for part in ("log:", "conda:", *(["benchmark:"] if "    output:" in text else [])):
-        assert f"    {part}" in text
-    # the reader sees progress, the log keeps it
-    assert re.search(r"2>&1 \| (\(trap '' TERM INT; )?tee {log}", text)
+def test_every_rule_has_a_log_a_benchmark_and_an_environment():
+    for name, rule in known_rules().items():
+        assert rule["log"] and rule["conda"], name
+        # a benchmark counts as an output: a rule that only prints would do so once
+        assert bool(rule["benchmark"]) == bool(rule["output"]), name
+        # the reader sees progress, the log keeps it
+        assert rule["shell"].rstrip(")").endswith(("2>&1 | tee {log}", "2>&1 | (trap '' TERM INT; tee {log}")), name
 
 
 def test_environments_pin_what_the_lock_pins():

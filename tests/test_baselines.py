@@ -11,9 +11,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from uad.diffusion.patched import patched_training_loss, quarter_boxes, reconstruct_patched
+from uad.diffusion.patched import PatchedDenoiser, quarter_boxes
 from uad.diffusion.process import q_sample, to_signed
-from uad.diffusion.schedule import cosine_schedule
 from uad.diffusion.simplex import NoiseOptions, noise_like
 from uad.methods import load_method
 from uad.methods.dae import coarse_noise, shifted
@@ -238,10 +237,7 @@ def test_dae_shifts_the_noise_round_both_axes():
 
 # --- pDDPM ----------------------------------------------------------------------------------------------------
 
-PROCESS = {
-    "schedule": cosine_schedule(),
-    "noise": NoiseOptions(shared=False, offset=True, half=False, octaves=3, wavelength=16),
-}
+PATCHED = PatchedDenoiser(NoiseOptions(shared=False, offset=True, half=False, octaves=3, wavelength=16))
 
 
 def test_boxes_split_the_slice_at_its_middle():
@@ -254,7 +250,7 @@ def test_boxes_split_the_slice_at_its_middle():
 def test_pddpm_training_noises_one_box_and_counts_its_share_alone():
     images = torch.rand(40, 1, 10, 13, generator=seeded())
     network = Recorder(0.3)
-    loss = patched_training_loss(network, images, seeded(4), **PROCESS)
+    loss = PATCHED.loss(network, images, seeded(4))
     x0, boxes = to_signed(images), quarter_boxes(10, 13)
     noised = (network.inputs[0] != x0)[:, 0]
     which = [next(k for k, box in enumerate(boxes) if not (sample & ~box[0]).any()) for sample in noised]
@@ -265,7 +261,7 @@ def test_pddpm_training_noises_one_box_and_counts_its_share_alone():
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_pddpm_reading_does_not_depend_on_the_order_of_the_boxes():
+def test_pddpm_does_not_depend_on_the_order_of_the_boxes(monkeypatch):
     torch.manual_seed(0)
     convolution = torch.nn.Conv2d(1, 1, 5, padding=2)
 
@@ -273,17 +269,15 @@ def test_pddpm_reading_does_not_depend_on_the_order_of_the_boxes():
         return convolution(x)
 
     images, boxes = torch.rand(3, 1, 11, 14, generator=seeded()), quarter_boxes(11, 14)
-    first, second = (
-        reconstruct_patched(network, images, 500, seeded(2), boxes=order, **PROCESS)
-        for order in (boxes, boxes[[2, 0, 3, 1]])
-    )
-    assert torch.equal(first, second)
+    first = PATCHED.reconstruct(network, images, 500, seeded(2))
+    monkeypatch.setattr("uad.diffusion.patched.quarter_boxes", lambda *shape: boxes[[2, 0, 3, 1]])
+    assert torch.equal(PATCHED.reconstruct(network, images, 500, seeded(2)), first)
     with pytest.raises(ValueError, match="t_test is 0"):
-        reconstruct_patched(network, images, 0, seeded(), boxes=boxes, **PROCESS)
+        PATCHED.reconstruct(network, images, 0, seeded())
 
 
 def test_pddpm_boxes_share_one_noise_field_per_level():
-    method = built("pddpm", noise=PROCESS["noise"]._asdict())
+    method = built("pddpm", noise=PATCHED.noise._asdict())
     images = torch.rand(3, 1, 11, 14, generator=seeded())
     network = Recorder(0.0)
     result = method.reconstruct(network, images, [250, 500], seeded(2))
@@ -291,7 +285,7 @@ def test_pddpm_boxes_share_one_noise_field_per_level():
     assert [len(x) for x in network.inputs] == [3] * 8  # one forward per level and box
     generator, x0 = seeded(2), to_signed(images)
     for level, t_test in enumerate((250, 500)):
-        field = noise_like(x0, generator, **PROCESS["noise"]._asdict())
-        whole = q_sample(x0, torch.full((3,), t_test - 1), field, PROCESS["schedule"])
+        field = noise_like(x0, generator, **PATCHED.noise._asdict())
+        whole = q_sample(x0, torch.full((3,), t_test - 1), field, PATCHED.schedule)
         for box, seen in zip(quarter_boxes(11, 14), network.inputs[4 * level :], strict=False):
             assert torch.equal(seen, torch.where(box, whole, x0))

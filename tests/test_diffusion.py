@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from uad.diffusion.process import q_sample, reconstruct, training_loss
+from uad.diffusion.process import Denoiser, q_sample
 from uad.diffusion.schedule import cosine_schedule
 from uad.diffusion.simplex import NoiseOptions, noise2, noise_like, octave_noise
 
 SCHEDULE = cosine_schedule()
+DENOISER = Denoiser(NoiseOptions())
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -121,18 +122,24 @@ def test_q_sample_at_the_ends():
     torch.testing.assert_close(x_t[1], noise[1], atol=1e-3, rtol=0)
 
 
+def test_slices_are_noised_on_their_own_device():
+    """One method object may serve a CPU and then a GPU; `meta` is a device that every machine has."""
+    x0, t = torch.zeros(2, 1, 4, 4, device="meta"), torch.zeros(2, dtype=torch.long, device="meta")
+    assert q_sample(x0, t, x0, SCHEDULE).device.type == "meta"
+
+
 def test_training_loss_is_the_mean_absolute_error_in_the_signed_range():
     x0 = torch.rand(4, 1, 8, 8, generator=seeded())
-    loss = training_loss(Recorder(torch.zeros_like(x0)), x0, seeded(), SCHEDULE, NoiseOptions())
+    loss = DENOISER.loss(Recorder(torch.zeros_like(x0)), x0, seeded())
     assert loss.item() == pytest.approx((2 * x0 - 1).abs().mean().item())
-    perfect = training_loss(Recorder(2 * x0 - 1), x0, seeded(), SCHEDULE, NoiseOptions())
+    perfect = DENOISER.loss(Recorder(2 * x0 - 1), x0, seeded())
     assert perfect.item() == 0
 
 
 def test_training_draws_every_t_uniformly_and_passes_the_condition():
     x0, condition = torch.full((3000, 1, 2, 2), 0.5), torch.ones(3000, 3)
     network = Recorder(torch.zeros_like(x0))
-    training_loss(network, x0, seeded(), SCHEDULE, NoiseOptions(), condition)
+    DENOISER.loss(network, x0, seeded(), condition)
     assert network.condition is condition
     assert network.t.min() < 10
     assert network.t.max() > 989
@@ -143,18 +150,18 @@ def test_training_draws_every_t_uniformly_and_passes_the_condition():
 def test_residual_objective_subtracts_the_output_from_x_t():
     x0 = torch.rand(2, 1, 8, 8, generator=seeded())
     network = Recorder(lambda x_t: x_t - (2 * x0 - 1))
-    loss = training_loss(network, x0, seeded(), SCHEDULE, NoiseOptions(), objective="residual")
-    assert loss.item() == pytest.approx(0, abs=1e-6)
-    reconstruction = reconstruct(network, x0, 500, seeded(), SCHEDULE, NoiseOptions(), objective="residual")
+    denoiser = Denoiser(NoiseOptions(), "residual")
+    assert denoiser.loss(network, x0, seeded()).item() == pytest.approx(0, abs=1e-6)
+    reconstruction = denoiser.reconstruct(network, x0, 500, seeded())
     torch.testing.assert_close(reconstruction, x0)
     with pytest.raises(ValueError, match="epsilon"):
-        training_loss(network, x0, seeded(), SCHEDULE, NoiseOptions(), objective="epsilon")
+        Denoiser(NoiseOptions(), "epsilon")
 
 
 def test_reconstruct_noises_at_index_499_and_does_not_clamp():
     x0 = torch.rand(5, 1, 12, 12, generator=seeded())
     network = Recorder(torch.full_like(x0, 3).double())
-    reconstruction = reconstruct(network, x0, 500, seeded(3), SCHEDULE, NoiseOptions())
+    reconstruction = DENOISER.reconstruct(network, x0, 500, seeded(3))
     assert reconstruction.dtype == torch.float32
     assert torch.equal(reconstruction, torch.full_like(x0, 2))  # (3 + 1) / 2
     assert network.t.tolist() == [499] * 5
@@ -165,7 +172,7 @@ def test_reconstruct_noises_at_index_499_and_does_not_clamp():
 @pytest.mark.parametrize("t_test", [0, 1001])
 def test_reconstruct_refuses_noise_levels_outside_the_schedule(t_test):
     with pytest.raises(ValueError, match=str(t_test)):
-        reconstruct(Recorder(None), torch.zeros(1, 1, 4, 4), t_test, seeded(), SCHEDULE, NoiseOptions())
+        DENOISER.reconstruct(Recorder(None), torch.zeros(1, 1, 4, 4), t_test, seeded())
 
 
 def test_noise_first_drawn_by_a_reconstruction_serves_a_training():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uad.diffusion.schedule import Schedule
+from uad.diffusion.schedule import Schedule, cosine_schedule
 from uad.diffusion.simplex import NoiseOptions, noise_like
 
 OBJECTIVES = ("x0", "residual")
@@ -25,70 +27,82 @@ def to_unit(images: Tensor) -> Tensor:
 
 
 def q_sample(x0: Tensor, t: Tensor, noise: Tensor, schedule: Schedule) -> Tensor:
-    """x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) n for x0, noise [B, 1, H, W] and indices t [B] in 0..T-1."""
-    return schedule.signal[t][:, None, None, None] * x0 + schedule.noise[t][:, None, None, None] * noise
+    """x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) n for x0, noise [B, 1, H, W] and indices t [B] in 0..T-1.
+
+    All three lie on one device; the schedule may lie on another.
+    """
+    signal, spread = (values.to(x0.device)[t][:, None, None, None] for values in (schedule.signal, schedule.noise))
+    return signal * x0 + spread * noise
 
 
-def predict_x0(
-    network: Callable[..., Tensor], x_t: Tensor, t: Tensor, condition: Tensor | None = None, objective: str = "x0"
-) -> Tensor:
-    """The reconstruction in [-1, 1], float32, not clamped (D16).
+@dataclass(frozen=True, eq=False)
+class Denoiser:
+    """How a network is trained on noised slices and reconstructs them.
+
+    network: (x_t [B, 1, H, W], t [B], condition [B, d] or None) -> [B, 1, H, W].  Slices x0 [B, 1, H, W] come in
+    [0, 1] (augmentation may leave that range) and go through the network in [-1, 1].
 
     objective "x0": the network's output is the reconstruction (the authors' code); "residual": the output is
     subtracted from x_t (the paper's text).
     """
-    if objective not in OBJECTIVES:
-        raise ValueError(f"objective is {objective!r}, it must be one of {OBJECTIVES}")
-    output = network(x_t, t, condition).float()
-    return output if objective == "x0" else x_t - output
+
+    noise: NoiseOptions
+    objective: str = "x0"
+    schedule: Schedule = field(default_factory=cosine_schedule)
+
+    def __post_init__(self) -> None:
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"objective is {self.objective!r}, it must be one of {OBJECTIVES}")
+
+    def loss(
+        self, network: Callable[..., Tensor], x0: Tensor, generator: torch.Generator, condition: Tensor | None = None
+    ) -> Tensor:
+        """L1 between x0 and its reconstruction at a random t, mean over all pixels, in [-1, 1]: a scalar.
+
+        Each sample has its own t, uniform on 0..T-1 (docs/paper.md#diffusion, D15).
+        """
+        x0 = to_signed(x0)
+        t = random_integers(self.schedule.steps, x0, generator)
+        x_t = self.noised(x0, t, generator)
+        return F.l1_loss(self.denoised(partial(self.predict_x0, network, t, condition), x0, x_t, generator), x0)
+
+    @torch.no_grad()
+    def reconstruct(
+        self,
+        network: Callable[..., Tensor],
+        x0: Tensor,
+        t_test: int,
+        generator: torch.Generator,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """One forward pass from noise level `t_test` in 1..T, index t_test - 1 (docs/paper.md#inference, D15).
+
+        x0: slices of one volume. Returns float32 of the same shape, in [0, 1] space but not clamped. Put the network
+        in eval mode first.
+        """
+        if not 1 <= t_test <= self.schedule.steps:
+            raise ValueError(f"t_test is {t_test}, it must be in 1..{self.schedule.steps}")
+        x0 = to_signed(x0)
+        t = torch.full((len(x0),), t_test - 1, device=x0.device)
+        x_t = self.noised(x0, t, generator)
+        return to_unit(self.denoised(partial(self.predict_x0, network, t, condition), x0, x_t))
+
+    def noised(self, x0: Tensor, t: Tensor, generator: torch.Generator) -> Tensor:
+        """x_t for x0 in [-1, 1] and indices t [B], with noise from `generator`."""
+        return q_sample(x0, t, noise_like(x0, generator, **self.noise._asdict()), self.schedule)
+
+    def predict_x0(self, network: Callable[..., Tensor], t: Tensor, condition: Tensor | None, x_t: Tensor) -> Tensor:
+        """The reconstruction in [-1, 1], float32, not clamped (D16)."""
+        output = network(x_t, t, condition).float()
+        return output if self.objective == "x0" else x_t - output
+
+    def denoised(
+        self, predict: Callable[[Tensor], Tensor], x0: Tensor, x_t: Tensor, training: torch.Generator | None = None
+    ) -> Tensor:
+        """How x_t goes through the network: here whole.  x0 is for those that noise a part of it."""
+        return predict(x_t)
 
 
-def training_loss(
-    network: Callable[..., Tensor],
-    x0: Tensor,
-    generator: torch.Generator,
-    schedule: Schedule,
-    noise: NoiseOptions,
-    condition: Tensor | None = None,
-    objective: str = "x0",
-) -> Tensor:
-    """L1 between x0 and its reconstruction at a random t, mean over all pixels, in [-1, 1] (docs/paper.md#diffusion).
-
-    x0 [B, 1, H, W] in [0, 1] (augmentation may leave that range), condition [B, d] or None -> scalar.
-    Each sample has its own t, uniform on 0..T-1 (D15).
-    """
-    x0 = to_signed(x0)
-    t = torch.randint(schedule.steps, (len(x0),), generator=generator, device=generator.device).to(x0.device)
-    x_t = q_sample(x0, t, noise_like(x0, generator, **noise._asdict()), schedule)
-    return F.l1_loss(predict_x0(network, x_t, t, condition, objective), x0)
-
-
-def noised_to(
-    x0: Tensor, t_test: int, generator: torch.Generator, schedule: Schedule, noise: NoiseOptions
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Slices [B, 1, H, W] in [0, 1] noised to level `t_test` in 1..T: x0 and x_t in [-1, 1], and t [B] (D15)."""
-    if not 1 <= t_test <= schedule.steps:
-        raise ValueError(f"t_test is {t_test}, it must be in 1..{schedule.steps}")
-    x0 = to_signed(x0)
-    t = torch.full((len(x0),), t_test - 1, device=x0.device)
-    return x0, q_sample(x0, t, noise_like(x0, generator, **noise._asdict()), schedule), t
-
-
-@torch.no_grad()
-def reconstruct(
-    network: Callable[..., Tensor],
-    x0: Tensor,
-    t_test: int,
-    generator: torch.Generator,
-    schedule: Schedule,
-    noise: NoiseOptions,
-    condition: Tensor | None = None,
-    objective: str = "x0",
-) -> Tensor:
-    """One forward pass from noise level `t_test` in 1..T, index t_test - 1 (docs/paper.md#inference).
-
-    x0: slices of one volume, [B, 1, H, W] in [0, 1]. Returns float32 of the same shape, in [0, 1] space but
-    not clamped. Put the network in eval mode first.
-    """
-    _, x_t, t = noised_to(x0, t_test, generator, schedule, noise)
-    return to_unit(predict_x0(network, x_t, t, condition, objective))
+def random_integers(end: int, x0: Tensor, generator: torch.Generator) -> Tensor:
+    """One of 0..end-1 for each sample of x0, int64 [B]; `generator` may live on another device."""
+    return torch.randint(end, (len(x0),), generator=generator, device=generator.device).to(x0.device)

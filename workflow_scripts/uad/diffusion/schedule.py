@@ -25,9 +25,6 @@ class Schedule(NamedTuple):
     def steps(self) -> int:
         return len(self.betas)
 
-    def to(self, device: torch.device | str) -> Schedule:
-        return Schedule(*(values.to(device) for values in self))
-
 
 def cosine_schedule(steps: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> Schedule:
     """abar ~ cos^2(pi / 2 (u + s) / (1 + s)) at u = t/T, betas clipped to `max_beta` (docs/paper.md#diffusion, D18)."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import zlib
 from pathlib import Path
 
 from uad.common.errors import InputError
 from uad.common.files import sha256_of
+from uad.common.formats import GZIP
 
 _CHUNK = 2**20
-_GZIP = b"\x1f\x8b"
 
 
 class Contents:
@@ -43,7 +42,7 @@ class Contents:
 def _fingerprint(path: str) -> tuple[int, int]:
     """CRC-32 and length modulo 2^32 of the uncompressed content."""
     with open(path, "rb") as stream:
-        if stream.read(2) == _GZIP and Path(path).stat().st_size >= 8:
+        if stream.read(2) == GZIP and Path(path).stat().st_size >= 8:
             stream.seek(-8, 2)
             return int.from_bytes(stream.read(4), "little"), int.from_bytes(stream.read(4), "little")
         stream.seek(0)
@@ -54,14 +53,9 @@ def _fingerprint(path: str) -> tuple[int, int]:
 
 
 def _content_sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as plain:
-        compressed = plain.read(2) == _GZIP
-        plain.seek(0)
-        opened = gzip.GzipFile(fileobj=plain) if compressed else plain
-        try:
-            while chunk := opened.read(_CHUNK):
-                digest.update(chunk)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{path}: is a damaged gzip file; fetch it again") from error
-    return digest.hexdigest()
+    with open(path, "rb") as stream:
+        compressed = stream.read(2) == GZIP
+    try:
+        return sha256_of(path, gzip.open if compressed else open)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: is a damaged gzip file; fetch it again") from error

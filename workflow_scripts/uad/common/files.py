@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from uad.common.errors import DiskFull, InputError, says_disk_full, says_no_access
 
@@ -69,9 +70,9 @@ def write_text(path: str | Path, text: str) -> None:
             temporary.write_text(text)
 
 
-def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file's bytes as 64 hex digits."""
-    with open(path, "rb") as stream:
+def sha256_of(path: str | Path, opened: Callable[..., BinaryIO] = open) -> str:
+    """SHA-256 as 64 hex digits of a file's bytes, or of what `opened` finds in them, e.g. `gzip.open`."""
+    with opened(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -23,7 +23,9 @@ from own_process import OwnProcess
 from rows import scan
 
 from uad.config.model import PackSettings
-from uad.inference.run import read_scan, ready_to_read
+from uad.inference.arm import Arm, ready_to_run
+from uad.inference.outputs import Output
+from uad.inference.run import run_on_scan
 from uad.methods import Scan, load_method
 from uad.preprocessing.pack import pack
 from uad.scoring.protocol import RowKeys, ScoreSettings, VolumeToScore, score_cohort
@@ -58,10 +60,10 @@ def reconstruction(_: Path) -> Callable[[], None]:
     residual, mask, lesion = scan(0)
     volume = Scan("s", residual, mask, lesion.astype(np.uint8))
     torch.manual_seed(0)
-    network = ready_to_read(method.network(residual.shape[1:]).eval())
+    arm = Arm(method, ready_to_run(method.network(residual.shape[1:]).eval()))
 
     def work() -> None:
-        read_scan(method, network, volume, [500], seed=0)
+        run_on_scan(arm, volume, [500], seed=0)
 
     return work
 
@@ -74,7 +76,9 @@ def scoring(_: Path) -> Callable[[], None]:
         for seed in {"val": range(2), "test": range(2, 6)}[split]:
             residual, mask, lesion = scan(seed)
             label = lesion.astype(np.uint8)
-            yield VolumeToScore(f"s{seed}", split, "site", residual, mask, label, np.zeros_like(residual))
+            yield VolumeToScore(
+                f"s{seed}", split, "site", residual, mask, label, Output("reconstruction", np.zeros_like(residual))
+            )
 
     def work() -> None:
         score_cohort(volumes, keys, ScoreSettings(voxel_ml=0.008))

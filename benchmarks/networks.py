@@ -67,10 +67,10 @@ def _lively(network: torch.nn.Module) -> torch.nn.Module:
 
 
 def our_inference() -> Callable[[], Any]:
-    from uad.inference.run import ready_to_read
+    from uad.inference.arm import ready_to_run
 
     method, network = _method_and_network()
-    network = ready_to_read(_lively(network))
+    network = ready_to_run(_lively(network))
 
     def read(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         with torch.inference_mode():

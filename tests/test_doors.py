@@ -20,6 +20,7 @@ from scipy import ndimage
 from uad.cohorts.splits import read_splits
 from uad.common.store import Store
 from uad.common.tabular import read_table
+from uad.inference.outputs import Output
 from uad.methods import load_method
 from uad.preprocessing.itk import ants
 from uad.preprocessing.templates import find_atlas
@@ -235,7 +236,7 @@ def test_maps_of_another_program_score_as_the_library_scores_them(doors):
             for subject in sorted(set(splits.index[splits == split]) & set(store.subjects)):
                 scan = store.scan(subject)
                 theirs = np.load(doors.folder / "theirs" / cohort / f"{subject}.npy").astype(np.float32)
-                yield VolumeToScore(subject, split, "", scan.image, scan.mask, scan.label, anomaly_map=theirs)
+                yield VolumeToScore(subject, split, "", scan.image, scan.mask, scan.label, Output("map", theirs))
 
         return of
 

@@ -16,13 +16,13 @@ from matplotlib.text import Text
 from torch import nn
 
 from uad.common.errors import InputError
+from uad.inference.arm import Arm
 from uad.inference.contrast import (
     CONDITIONED,
     HISTOGRAM_CONTRASTS,
     SLICE_CONTRASTS,
     UNCONDITIONED,
     CentralWidth,
-    TrainedArm,
     central_columns,
     contrast_histograms,
     contrast_slices,
@@ -92,7 +92,7 @@ class Copies(Method):
 
 
 def stub(method, network=None):
-    return TrainedArm(method(None), network or Mean())
+    return Arm(method(None), network or Mean())
 
 
 def scan(subject="s1", value=0.25, shape=(3, 4, 8)):
@@ -123,7 +123,7 @@ def test_central_width_keeps_the_middle_columns():
 def test_cropped_condition_changes_what_the_encoder_sees_and_nothing_else():
     method = load_method("cddpm")(ConditionedDiffusionSettings.model_validate(PARAMS["cddpm"]))
     torch.manual_seed(0)
-    arm = TrainedArm(method, method.network((16, 16)).eval())
+    arm = Arm(method, method.network((16, 16)).eval())
     cropped = seeing_central_width(arm, 0.5)
     images = torch.rand(3, 1, 16, 16)
     empty_sides = images.clone()

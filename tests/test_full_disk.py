@@ -13,7 +13,8 @@ from uad.common.errors import DiskFull, run_program
 from uad.common.files import atomic_path
 from uad.common.store import Store, new_array
 from uad.config.model import TrainSettings
-from uad.inference.run import read_arm_on_cohort
+from uad.inference.arm import Arm
+from uad.inference.run import run_on_cohort
 from uad.methods import load_method
 from uad.networks.weights import save_model
 from uad.preprocessing.scan import Scan
@@ -187,8 +188,8 @@ def test_reconstruction_stops_before_it_works_in_vain(disk):
     lines = []
 
     def reconstruct():
-        copy = method(method.Params())
-        read_arm_on_cohort(copy, None, store, store.subjects, [], 1, disk.path / "ixi.npy", lines.append)
+        copy = Arm(method(method.Params()), None)
+        run_on_cohort(copy, store, store.subjects, [], 1, disk.path / "ixi.npy", lines.append)
 
     with pytest.raises(DiskFull, match=r"ixi\.npy: no room on its disk: the file takes 3\.3 MB or more, 2\.\d MB"):
         reconstruct()

@@ -22,7 +22,9 @@ from uad.cohorts.folder import FolderAdapter
 from uad.common.store import Store
 from uad.common.tabular import read_table
 from uad.config.model import PackSettings, PreprocessSettings, TrainSettings
-from uad.inference.run import read_arm_on_cohort
+from uad.inference.arm import Arm
+from uad.inference.outputs import Output
+from uad.inference.run import run_on_cohort
 from uad.methods import load_method
 from uad.metrics import pooled
 from uad.preprocessing.contact_sheets import draw_sheets
@@ -84,10 +86,8 @@ def reconstruct_cohort(folder, count):
     """Let an arm without a network reconstruct that many packed subjects."""
     pack_cohort(folder, count)()
     store, copy = Store.open(folder / "x_t2"), load_method("copy")
-    method = copy(copy.Params())
-    return lambda: read_arm_on_cohort(
-        method, None, store, store.subjects, [], 1, folder / "cache.npy", lambda line: None
-    )
+    arm = Arm(copy(copy.Params()), None)
+    return lambda: run_on_cohort(arm, store, store.subjects, [], 1, folder / "cache.npy", lambda line: None)
 
 
 def draw_batches_of(folder, count):
@@ -115,7 +115,15 @@ def score_cohort_of(folder, count):
         numbers = range(count // 3) if split == "val" else range(count // 3, count)
         for number in numbers:
             residual = np.abs(np.random.default_rng(number).normal(0, 0.1, shape)) + 0.3 * label
-            yield VolumeToScore(f"s{number}", split, "A", residual.astype(np.float32), mask, label, np.zeros(shape))
+            yield VolumeToScore(
+                f"s{number}",
+                split,
+                "A",
+                residual.astype(np.float32),
+                mask,
+                label,
+                Output("reconstruction", np.zeros(shape)),
+            )
 
     settings = ScoreSettings(voxel_ml=1)
 

@@ -5,7 +5,16 @@ import pytest
 from scipy import ndimage
 from skimage.measure import label, regionprops
 
-from uad.scoring.postprocessing import PostProcessing, clean_map, erode_slices, median_filter, remove_small_components
+from uad.inference.outputs import Output
+from uad.scoring.postprocessing import (
+    UNTOUCHED,
+    PostProcessing,
+    clean_map,
+    erode_slices,
+    median_filter,
+    remove_small_components,
+)
+from uad.scoring.predict import anomaly_map, predict
 
 SHAPE = (12, 30, 54)  # width 54: two iterations of erosion
 
@@ -131,3 +140,21 @@ def test_component_size_limit_is_inclusive():
 def test_settings_are_checked(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         PostProcessing(**wrong)
+
+
+def test_a_residual_may_be_masked_and_a_map_stays_as_it_was_drawn():
+    image, values = np.full((2, 3, 3), 0.25, np.float32), np.full((2, 3, 3), 0.75, np.float32)
+    mask = np.zeros(image.shape, bool)
+    mask[0] = True
+    assert np.array_equal(anomaly_map(Output("reconstruction", values), image), np.full(image.shape, 0.5))
+    assert np.array_equal(anomaly_map(Output("reconstruction", values), image, mask), 0.5 * mask)
+    assert np.array_equal(anomaly_map(Output("map", values), image, mask), values)
+
+
+def test_a_control_loses_no_voxel():
+    drawn = np.zeros((4, 5, 6), np.float32)
+    drawn[0, 0, 0], drawn[3, 4, 5] = 0.5, 1.0  # alone, and at the rim
+    cleaned = clean_map(drawn, np.zeros(drawn.shape, bool), UNTOUCHED)
+    assert np.array_equal(cleaned, drawn)
+    assert np.array_equal(predict(cleaned, 0.5, UNTOUCHED), drawn == 1)
+    assert not predict(cleaned, 0.5, PostProcessing()).any()

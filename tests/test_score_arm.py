@@ -11,10 +11,13 @@ import torch
 from uad.common.errors import InputError
 from uad.common.store import INDEX_COLUMNS, Store
 from uad.config.model import ReportSettings
-from uad.inference.run import Reconstructions, read_arm_on_cohort
+from uad.inference.arm import Arm
+from uad.inference.outputs import Outputs
+from uad.inference.run import run_on_cohort
 from uad.methods import load_method
 from uad.reporting.panels import load_example
-from uad.scoring.score_arm import VIEWER_SCANS, ArmScorer, spread_over
+from uad.scoring.kept_scans import VIEWER_SCANS, spread_over
+from uad.scoring.score_arm import score_arm
 
 pytestmark = pytest.mark.slow
 
@@ -109,15 +112,13 @@ def cache_arm(results, settings):
     """Run an arm on the cohorts' validation and test volumes; the table of its arrays."""
     method_class = load_method(settings["method"])
     method = method_class(method_class.Params(**settings["params"]))
-    network = network_of(method)
+    arm = Arm(method, network_of(method))
     rows = []
     for cohort in settings["cohorts"]:
         store = Store.open(results / "store" / f"{cohort}_t2")
         subjects = [s for split in ("val", "test") for s in SPLITS[cohort][split] if s in store.subjects]
         path = results / "reconstructions" / settings["arm"] / f"{cohort}.npy"
-        row = read_arm_on_cohort(
-            method, network, store, subjects, LEVELS if method.reads_noise_levels else [], 5, path, lambda _: None
-        )
+        row = run_on_cohort(arm, store, subjects, LEVELS, 5, path, lambda _: None)
         rows.append({"cohort": cohort, **row})
     table = results / "reconstructions" / settings["arm"] / "arrays.tsv"
     pd.DataFrame(rows).to_csv(table, sep="\t", index=False)
@@ -125,18 +126,18 @@ def cache_arm(results, settings):
 
 
 def score(results, settings, cohort="mslub", progress=lambda _: None):
-    """The scorer after one cohort, its rows as a table, and the example arrays."""
-    scorer = ArmScorer(settings, results, 0, cache_arm(results, settings), None, progress)
-    rows, examples = scorer.score(cohort)
-    return scorer, pd.DataFrame(rows), examples
+    """The scores of an arm, and of one cohort the rows as a table."""
+    scores = score_arm(settings, results, 0, cache_arm(results, settings), None, progress)
+    rows = pd.DataFrame(scores.rows)
+    return scores, rows[rows["cohort"] == cohort].reset_index(drop=True)
 
 
 # --- readings -------------------------------------------------------------------------------------
 
 
 def test_an_arm_without_noise_levels_has_one_reading(results):
-    scorer, rows, _ = score(results, settings_of("thresh"))
-    assert scorer.readings == [""] and set(rows["t_test"]) == {""}
+    _, rows = score(results, settings_of("thresh"))
+    assert set(rows["t_test"]) == {""}
     assert rows["subject"].tolist() == ["m1", "m2", "m3", "m4", "m5"]
     assert rows["split"].tolist() == ["val"] * 2 + ["test"] * 3
 
@@ -144,10 +145,10 @@ def test_an_arm_without_noise_levels_has_one_reading(results):
 def test_a_diffusion_arm_is_read_per_level_and_as_the_mean_of_its_reconstructions(results):
     inference = {"t_test": LEVELS, "single": 500, "ensemble": [250, 750]}
     settings = settings_of("ddpm", DIFFUSION, cohorts=["mslub"], inference=inference)
-    scorer, rows, examples = score(results, settings)
-    assert scorer.readings == ["250", "500", "750", "ens"]
-    assert rows.groupby("t_test").size().to_dict() == dict.fromkeys(scorer.readings, 5)
-    assert set(scorer.thresholds) == {"mslub 250", "mslub 500", "mslub 750", "mslub ens"}
+    scores, rows = score(results, settings)
+    names = ["250", "500", "750", "ens"]
+    assert rows.groupby("t_test").size().to_dict() == dict.fromkeys(names, 5)
+    assert set(scores.thresholds) == {"mslub 250", "mslub 500", "mslub 750", "mslub ens"}
 
     cached = np.load(results / "reconstructions" / "ddpm" / "mslub.npy").astype(np.float64)
     assert cached.shape == (3, 5, *SHAPE)
@@ -155,12 +156,12 @@ def test_a_diffusion_arm_is_read_per_level_and_as_the_mean_of_its_reconstruction
     for position, subject in enumerate(["m1", "m2", "m3", "m4", "m5"]):
         image = volume(subject)[0].astype(np.float64)
         readings = [*cached[:, position], cached[[0, 2], position].mean(axis=0)]
-        for name, reconstruction in zip(scorer.readings, readings, strict=True):
+        for name, reconstruction in zip(names, readings, strict=True):
             row = rows[(rows["subject"] == subject) & (rows["t_test"] == name)].iloc[0]
             assert row["l1"] == pytest.approx(np.abs(image - reconstruction).mean(), rel=1e-5), (subject, name)
     example = cached[[0, 2], 4].mean(axis=0)  # m5 has the median lesion of the test volumes
-    np.testing.assert_allclose(examples["mslub/reconstruction"], example, atol=1e-3)
-    assert examples["mslub/t_test"] == "ens"
+    np.testing.assert_allclose(scores.examples["mslub/reconstruction"], example, atol=1e-3)
+    assert scores.examples["mslub/t_test"] == "ens"
 
 
 # --- rows -----------------------------------------------------------------------------------------
@@ -168,7 +169,7 @@ def test_a_diffusion_arm_is_read_per_level_and_as_the_mean_of_its_reconstruction
 
 @pytest.mark.parametrize("arm", ["oracle", "copy"])
 def test_rows_have_the_documented_columns(results, arm):
-    _, rows, _ = score(results, settings_of(arm))
+    _, rows = score(results, settings_of(arm))
     assert set(rows.columns) == documented_columns()
     assert set(rows[["arm", "method", "modality", "cohort", "site", "variant"]].agg(",".join, axis=1)) == {
         f"{arm},{arm},t2,mslub,siteA,full"
@@ -178,25 +179,25 @@ def test_rows_have_the_documented_columns(results, arm):
 
 
 def test_rows_survive_parquet(results, tmp_path):
-    _, rows, _ = score(results, settings_of("thresh"))
+    _, rows = score(results, settings_of("thresh"))
     rows.to_parquet(tmp_path / "fold0.parquet", index=False)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "fold0.parquet"), rows)
 
 
 def test_oracle_is_perfect(results):
-    _, rows, _ = score(results, settings_of("oracle"))
+    _, rows = score(results, settings_of("oracle"))
     assert (rows[["dice", "auprc", "auroc"]] == 1).all(axis=None)
 
 
 def test_copy_finds_nothing_and_loses_nothing(results):
-    _, rows, _ = score(results, settings_of("copy"))
+    _, rows = score(results, settings_of("copy"))
     assert (rows["dice"] == 0).all()
     assert (rows[["l1", "l1_lesion", "l1_healthy"]] == 0).all(axis=None)  # the store is float16, as the cache
     assert np.allclose(rows["ssim"], 1)
 
 
 def test_chance_has_the_auprc_of_the_prevalence(results):
-    _, rows, _ = score(results, settings_of("chance"))
+    _, rows = score(results, settings_of("chance"))
     share = [np.count_nonzero(volume(subject)[2]) / np.prod(SHAPE) for subject in rows["subject"]]
     assert rows["prevalence"].tolist() == pytest.approx(share)
     # 27 to 216 of 4992 voxels are lesion: five means of that many random precisions
@@ -206,11 +207,11 @@ def test_chance_has_the_auprc_of_the_prevalence(results):
 
 
 def test_a_healthy_cohort_has_no_detection_scores(results):
-    scorer, rows, examples = score(results, settings_of("thresh"), "ixi")
+    scores, rows = score(results, settings_of("thresh"), "ixi")
     assert rows["subject"].tolist() == ["h2", "h3"]
     assert rows[["dice", "auprc", "threshold"]].isna().all(axis=None)
-    assert np.isnan(scorer.thresholds["ixi"]["full"])
-    assert examples["ixi/prediction"].size == 0
+    assert np.isnan(scores.thresholds["ixi"]["full"])
+    assert scores.examples["ixi/prediction"].size == 0
 
 
 # --- ablations ------------------------------------------------------------------------------------
@@ -218,23 +219,22 @@ def test_a_healthy_cohort_has_no_detection_scores(results):
 
 def test_table4_reading_is_scored_with_each_step_left_out(results):
     settings = settings_of("ddpm", DIFFUSION, ablation=True)
-    _, rows, examples = score(results, settings)
-    _, before, _ = score(results, settings_of("ddpm", DIFFUSION))
+    scores, rows = score(results, settings)
+    _, before = score(results, settings_of("ddpm", DIFFUSION))
     found = rows.groupby(["t_test", "variant"]).size().to_dict()
     full = dict.fromkeys([("250", "full"), ("500", "full"), ("750", "full"), ("ens", "full")], 5)
     assert found == full | dict.fromkeys([("ens", "no_cc"), ("ens", "no_median"), ("ens", "no_erosion")], 5)
     pd.testing.assert_frame_equal(
         rows[rows["variant"] == "full"].reset_index(drop=True), before, check_dtype=False
     )  # `voxels` is a float beside rows that have none
-    assert examples["mslub/prediction"].size
-    scorer, healthy, _ = score(results, settings, "ixi")
-    assert set(healthy["variant"]) == {"full"}
-    assert set(scorer.thresholds["ixi ens"]) == {"full"}
+    assert scores.examples["mslub/prediction"].size
+    assert {row["variant"] for row in scores.rows if row["cohort"] == "ixi"} == {"full"}
+    assert set(scores.thresholds["ixi ens"]) == {"full"}
 
 
 @pytest.mark.parametrize(("arm", "variants"), [("copy", 4), ("oracle", 1)])
 def test_arms_that_skip_post_processing_have_nothing_to_leave_out(results, arm, variants):
-    _, rows, _ = score(results, settings_of(arm, ablation=True))
+    _, rows = score(results, settings_of(arm, ablation=True))
     assert rows["variant"].nunique() == variants
     assert set(rows.columns) == documented_columns()
 
@@ -245,8 +245,8 @@ def test_arms_that_skip_post_processing_have_nothing_to_leave_out(results, arm, 
 def test_thresholds_come_from_validation_volumes_only(results):
     def thresholds(seeds):
         write_store(results, "mslub", sorted(SIZES), seeds)
-        scorer, rows, _ = score(results, settings_of("thresh"))
-        return scorer.thresholds["mslub"]["full"], rows
+        scores, rows = score(results, settings_of("thresh"))
+        return scores.thresholds["mslub"]["full"], rows
 
     before, rows = thresholds({})
     assert set(rows["threshold"]) == {before}
@@ -258,8 +258,8 @@ def test_thresholds_come_from_validation_volumes_only(results):
 
 
 def test_healthy_false_positive_thresholds_need_the_training_cohort(results):
-    _, rows, _ = score(results, settings_of("thresh"))
-    _, alone, _ = score(results, settings_of("thresh", cohorts=["mslub"]))
+    _, rows = score(results, settings_of("thresh"))
+    _, alone = score(results, settings_of("thresh", cohorts=["mslub"]))
     columns = ["dice_fpr01", "dice_fpr05", "dice_fpr10"]
     assert rows[columns].notna().all(axis=None) and alone[columns].isna().all(axis=None)
     pd.testing.assert_frame_equal(rows.drop(columns=columns), alone.drop(columns=columns))
@@ -269,23 +269,23 @@ def test_healthy_false_positive_thresholds_need_the_training_cohort(results):
 
 
 @pytest.mark.parametrize(("arm", "params"), [("chance", {}), ("ddpm", DIFFUSION)])
-def test_a_scan_is_read_the_same_whatever_else_is_there(results, arm, params):
+def test_an_arm_runs_on_a_scan_alike_whatever_else_is_there(results, arm, params):
     method = load_method(arm)(load_method(arm).Params(**params))
-    network = network_of(method)
+    trained = Arm(method, network_of(method))
 
-    def read(name, subjects):
+    def run(name, subjects):
         path = results / f"{name}.npy"
         store = Store.open(results / "store" / "mslub_t2")
-        row = read_arm_on_cohort(method, network, store, subjects, LEVELS, 5, path, lambda _: None)
+        row = run_on_cohort(trained, store, subjects, LEVELS, 5, path, lambda _: None)
         assert row["volumes"] == len(subjects)
         index = pd.read_csv(row["index"], sep="\t")
         assert index["subject"].tolist() == subjects and index["row"].tolist() == list(range(len(subjects)))
         return dict(zip(subjects, np.load(path).swapaxes(0, 1), strict=True))
 
-    forward = read("forward", ["m1", "m3", "m5"])
-    backward = read("backward", ["m5", "m4", "m3", "m2", "m1"])
+    forward = run("forward", ["m1", "m3", "m5"])
+    backward = run("backward", ["m5", "m4", "m3", "m2", "m1"])
     write_store(results, "mslub", ["m3", "m5"])  # another store, in which the rows have moved
-    fewer = read("fewer", ["m5"])
+    fewer = run("fewer", ["m5"])
     for subject in forward:
         assert np.array_equal(forward[subject], backward[subject])
     assert np.array_equal(fewer["m5"], forward["m5"])
@@ -293,12 +293,12 @@ def test_a_scan_is_read_the_same_whatever_else_is_there(results, arm, params):
 
 
 def test_a_scan_that_failed_in_preprocessing_is_skipped_and_named(results):
-    _, before, _ = score(results, settings_of("thresh"))
+    _, before = score(results, settings_of("thresh"))
     write_store(results, "mslub", ["m1", "m2", "m4", "m5"])
     lines = []
-    _, rows, _ = score(results, settings_of("thresh"), progress=lines.append)
+    _, rows = score(results, settings_of("thresh"), progress=lines.append)
     assert rows["subject"].tolist() == ["m1", "m2", "m4", "m5"]
-    (line,) = lines
+    (line,) = [line for line in lines if "skipped" in line]
     assert line.startswith("mslub: skipped") and line.endswith(": m3")
     kept = before[before["subject"] != "m3"].reset_index(drop=True)
     pd.testing.assert_frame_equal(rows, kept)
@@ -314,15 +314,15 @@ def test_a_changed_or_missing_cache_is_refused(results):
     settings = settings_of("thresh")
     table = cache_arm(results, settings)
     path = results / "reconstructions" / "thresh" / "mslub.npy"
-    Reconstructions(table).open("mslub")
+    Outputs(table).volume("mslub", "m3")
     array = np.load(path, mmap_mode="r+")
     array[0, 0, 3, 10, 10] += 0.25
     array.flush()
     with pytest.raises(InputError, match=r"mslub\.npy: changed since it was written"):
-        ArmScorer(settings, results, 0, table, None, lambda _: None).score("mslub")
+        score_arm(settings, results, 0, table, None, lambda _: None)
     path.unlink()
     with pytest.raises(InputError, match=r"mslub\.npy: missing"):
-        Reconstructions(table).open("mslub")
+        Outputs(table).volume("mslub", "m3")
 
 
 def test_output_that_is_not_finite_is_refused(results):
@@ -333,7 +333,7 @@ def test_output_that_is_not_finite_is_refused(results):
     broken = Broken(Broken.Params())
     store = Store.open(results / "store" / "mslub_t2")
     with pytest.raises(InputError, match=r"^m2: the arm's output is not finite"):
-        read_arm_on_cohort(broken, None, store, ["m2"], [], 5, results / "broken.npy", lambda _: None)
+        run_on_cohort(Arm(broken, None), store, ["m2"], [], 5, results / "broken.npy", lambda _: None)
     assert not (results / "broken.npy").exists()
 
 
@@ -342,8 +342,8 @@ def test_output_that_is_not_finite_is_refused(results):
 
 @pytest.mark.parametrize(("arm", "reconstructs"), [("thresh", False), ("copy", True)])
 def test_examples_can_be_drawn(results, arm, reconstructs):
-    _, rows, examples = score(results, settings_of(arm))
-    np.savez_compressed(results / "fold0.npz", **examples)
+    scores, rows = score(results, settings_of(arm))
+    np.savez_compressed(results / "fold0.npz", **scores.examples)
     example = load_example(results / "fold0.npz", "mslub")
     image, mask, label = volume("m5")  # of the lesions of 3, 6 and 4 voxels the last is the median
     assert (example["subject"], example["cohort"], example["t_test"]) == ("m5", "mslub", "")
@@ -357,17 +357,16 @@ def test_examples_can_be_drawn(results, arm, reconstructs):
 
 def test_what_the_viewer_shows_is_kept_with_the_prediction_that_was_scored(results):
     settings = settings_of("ddpm", DIFFUSION)
-    scorer, rows, _ = score(results, settings)
-    names = {key.rsplit("/", 1)[0] for key in scorer.viewer}
+    scores, rows = score(results, settings)
+    names = {key.rsplit("/", 1)[0] for key in scores.viewer if key.startswith("mslub")}
     assert names == {f"mslub/{subject}/{reading}" for subject in ("m3", "m4", "m5") for reading in ("500", "ens")}
-    array, places, _, levels = scorer.cache.open("mslub")
-    for subject in ("m3", "m4", "m5"):
-        read = {"500": array[levels.index(500), places[subject]], "ens": array[:, places[subject]].mean(0, np.float32)}
-        for reading, output in read.items():
-            kept = scorer.viewer[f"mslub/{subject}/{reading}/reconstruction"]
+    array = np.load(results / "reconstructions" / "ddpm" / "mslub.npy")
+    for place, subject in enumerate(["m3", "m4", "m5"], 2):
+        for reading, output in {"500": array[1, place], "ens": array[:, place].mean(0, np.float32)}.items():
+            kept = scores.viewer[f"mslub/{subject}/{reading}/reconstruction"]
             assert kept.dtype == np.float16
             np.testing.assert_allclose(kept, output, rtol=1e-3, atol=1e-6)
-            called = scorer.viewer[f"mslub/{subject}/{reading}/prediction"] == 1
+            called = scores.viewer[f"mslub/{subject}/{reading}/prediction"] == 1
             truth = volume(subject)[2] == 1
             row = rows[(rows["subject"] == subject) & (rows["t_test"] == reading) & (rows["variant"] == "full")].iloc[0]
             assert 2 * (called & truth).sum() / (called.sum() + truth.sum()) == pytest.approx(row["dice"])
@@ -375,15 +374,14 @@ def test_what_the_viewer_shows_is_kept_with_the_prediction_that_was_scored(resul
 
 def test_a_map_is_kept_as_it_is_and_only_of_the_fold_that_is_shown(results):
     settings = settings_of("thresh")
-    scorer, *_ = score(results, settings)
+    scores, _ = score(results, settings)
     image, mask, _ = volume("m4")
-    assert np.array_equal(scorer.viewer["mslub/m4//map"], image.astype(np.float32) * mask)
+    assert np.array_equal(scores.viewer["mslub/m4//map"], image.astype(np.float32) * mask)
     for cohort in SPLITS:
         table = results / "splits" / f"{cohort}.tsv"
         table.write_text(table.read_text().replace("\t0\n", "\t1\n"))
-    other = ArmScorer(settings, results, 1, cache_arm(results, settings), None, lambda _: None)
-    other.score("mslub")
-    assert other.viewer == {}
+    other = score_arm(settings, results, 1, cache_arm(results, settings), None, lambda _: None)
+    assert other.viewer == {} and other.rows
 
 
 def test_kept_scans_are_spread_evenly_over_lesion_volumes():

@@ -15,12 +15,14 @@ from skimage.measure import label as label_components
 from sklearn.metrics import average_precision_score, f1_score
 
 from uad.common.errors import InputError
-from uad.scoring.postprocessing import PostProcessing
+from uad.inference.outputs import Output
+from uad.scoring.postprocessing import UNTOUCHED, PostProcessing
 from uad.scoring.protocol import RowKeys, ScoreSettings, VolumeToScore, ablations_of, healthy_thresholds, score_cohort
 
 SHAPE = (16, 40, 50)  # two iterations of erosion
 KEYS = RowKeys(arm="ae-small", method="ae", modality="t2", fold=1, cohort="brats21", t_test="500")
 SETTINGS = ScoreSettings(voxel_ml=0.008)
+RAW = ScoreSettings(voxel_ml=0.008, variants={"full": UNTOUCHED})
 COLUMNS = {
     "arm", "method", "modality", "fold", "cohort", "subject", "split", "site", "t_test", "variant",
     "dice", "auprc", "auroc", "prevalence", "voxels", "l1", "l1_lesion", "l1_healthy", "ssim", "psnr",
@@ -40,7 +42,7 @@ def _scan(subject, split, lesions=2, seed=None):
         label[tuple(slice(c - 3, c + 3) for c in centre)] = 1
     image = (healthy + 0.3 * label).clip(0, 1).astype(np.float32)
     reconstruction = (healthy + 0.05 * rng.standard_normal(SHAPE) * mask).astype(np.float32)
-    return VolumeToScore(subject, split, "siteA", image, mask, label, reconstruction)
+    return VolumeToScore(subject, split, "siteA", image, mask, label, Output("reconstruction", reconstruction))
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,7 @@ def test_scores_follow_the_protocol_step_by_step(cohort):
 
     def clean(volume):
         eroded = ndimage.binary_erosion(volume.mask, np.array([[[0, 1, 0], [1, 1, 1], [0, 1, 0]]]), iterations=2)
-        return ndimage.median_filter(np.abs(volume.image - volume.reconstruction) * eroded, 5)
+        return ndimage.median_filter(np.abs(volume.image - volume.output.values) * eroded, 5)
 
     maps = np.concatenate([clean(volume) for volume in cohort["val"]], axis=None)
     truth = np.concatenate([volume.label for volume in cohort["val"]], axis=None)
@@ -107,8 +109,8 @@ def test_threshold_comes_from_validation_volumes_only(cohort):
 
 def test_greedy_search_is_not_better_on_validation(cohort):
     def pooled(search):
-        scores = _score(_with(cohort, lambda v: {"postprocess": False}), replace(SETTINGS, search=search))
-        maps = np.concatenate([abs(v.image - v.reconstruction) for v in cohort["val"]], axis=None)
+        scores = _score(cohort, replace(RAW, search=search))
+        maps = np.concatenate([abs(v.image - v.output.values) for v in cohort["val"]], axis=None)
         truth = np.concatenate([volume.label for volume in cohort["val"]], axis=None)
         return f1_score(truth, maps > np.float32(scores.thresholds["full"]))
 
@@ -121,25 +123,21 @@ def test_greedy_search_is_not_better_on_validation(cohort):
 @pytest.mark.parametrize("search", ["exact", "greedy"])
 def test_oracle_scores_one(cohort, search):
     def give_truth(volume):
-        return {
-            "anomaly_map": (volume.label == 1).astype(np.float32),
-            "reconstruction": None,
-            "postprocess": False,
-        }
+        return {"output": Output("map", (volume.label == 1).astype(np.float32))}
 
-    for row in _score(_with(cohort, give_truth), replace(SETTINGS, search=search)).rows:
+    for row in _score(_with(cohort, give_truth), replace(RAW, search=search)).rows:
         assert (row["dice"], row["auprc"], row["auroc"]) == (1, 1, 1)
         assert np.isnan([row[name] for name in ("l1", "l1_lesion", "l1_healthy", "ssim", "psnr", "kld")]).all()
 
 
 def test_oracle_keeps_tiny_lesions_but_post_processing_drops_them(cohort):
-    def give_truth(volume, postprocess):
+    def give_truth(_):
         label = np.zeros(SHAPE, np.uint8)
         label[8, 20, 25:28] = 1
-        return {"label": label, "anomaly_map": label.astype(np.float32), "postprocess": postprocess}
+        return {"label": label, "output": Output("map", label.astype(np.float32))}
 
-    spared = _score(_with(cohort, lambda v: give_truth(v, False))).rows
-    cleaned = _score(_with(cohort, lambda v: give_truth(v, True))).rows
+    spared = _score(_with(cohort, give_truth), RAW).rows
+    cleaned = _score(_with(cohort, give_truth)).rows
     assert {row["dice"] for row in spared} == {1}
     assert {row["dice"] for row in cleaned} == {0}
 
@@ -149,11 +147,7 @@ def test_chance_scores_the_prevalence():
     for number in range(30):
         volume = _scan(f"s{number}", "test")
         chance = np.random.default_rng(number).random(SHAPE, dtype=np.float32)
-        volumes = {
-            "val": [],
-            "test": [replace(volume, anomaly_map=chance, reconstruction=None, postprocess=False)],
-        }
-        row = _score(volumes).rows[0]
+        row = _score({"val": [], "test": [replace(volume, output=Output("map", chance))]}, RAW).rows[0]
         assert row["prevalence"] == pytest.approx((volume.label == 1).mean())
         gaps.append(row["auprc"] - row["prevalence"])
     assert abs(np.mean(gaps)) < 2 * np.std(gaps, ddof=1) / np.sqrt(len(gaps))
@@ -161,7 +155,7 @@ def test_chance_scores_the_prevalence():
 
 @pytest.mark.parametrize("search", ["exact", "greedy"])
 def test_copy_scores_zero(cohort, search):
-    copied = _with(cohort, lambda volume: {"reconstruction": volume.image})
+    copied = _with(cohort, lambda volume: {"output": Output("reconstruction", volume.image)})
     for row in _score(copied, replace(SETTINGS, search=search)).rows:
         assert row["dice"] == 0
         assert row["auprc"] == pytest.approx(row["prevalence"])
@@ -180,8 +174,8 @@ def test_the_unit_of_a_map_changes_no_score(cohort, search, factor):
 
     def scored(unit):
         def change(volume):
-            residual = np.abs(volume.image - volume.reconstruction) * np.float32(unit)
-            return {"anomaly_map": residual, "reconstruction": None}
+            residual = np.abs(volume.image - volume.output.values) * np.float32(unit)
+            return {"output": Output("map", residual)}
 
         volumes = _with(cohort, change)
         return _score(volumes, settings, healthy=healthy_thresholds(lambda split: iter(volumes[split]), settings))
@@ -210,7 +204,7 @@ def test_a_volume_without_a_lesion_counts_as_the_protocol_says(cohort):
     """D32. Left out, or as the authors' formula has it: 2 |P and G| / (|P| + |G|), 0 / 0 where nothing is called."""
     none = np.zeros(SHAPE, np.uint8)
     called, quiet = (replace(cohort["test"][n], label=none) for n in (0, 1))
-    quiet = replace(quiet, reconstruction=quiet.image)
+    quiet = replace(quiet, output=Output("reconstruction", quiet.image))
     volumes = {"val": cohort["val"], "test": [called, quiet, cohort["test"][2]]}
     kept = {}
     for choice in ("left_out", "zero"):
@@ -236,10 +230,10 @@ def test_excluded_voxels_change_nothing(cohort):
     def exclude(volume, extra):
         label = volume.label.copy()
         label[7:9, 18:22, 20:30] = 2
-        residual = np.abs(volume.image - volume.reconstruction) + extra * (label == 2)
-        return {"label": label, "anomaly_map": residual, "reconstruction": None, "postprocess": False}
+        residual = np.abs(volume.image - volume.output.values) + extra * (label == 2)
+        return {"label": label, "output": Output("map", residual)}
 
-    quiet, loud = (_score(_with(cohort, lambda v, extra=extra: exclude(v, extra))) for extra in (0.0, 0.15))
+    quiet, loud = (_score(_with(cohort, lambda v, extra=extra: exclude(v, extra)), RAW) for extra in (0.0, 0.15))
     assert quiet.thresholds == loud.thresholds
     for one, two in zip(quiet.rows, loud.rows, strict=True):
         assert {k: one[k] for k in ("dice", "auprc", "auroc", "prevalence")} == {
@@ -252,13 +246,13 @@ def test_healthy_false_positive_thresholds(cohort):
     settings = ScoreSettings(voxel_ml=1, variants={"full": PostProcessing(order=())})
     controls = [_scan(f"h{number}", "val", lesions=0) for number in range(3)]
     limits = healthy_thresholds(lambda split: iter(controls), settings)
-    brain = np.concatenate([abs(v.image - v.reconstruction)[v.mask > 0] for v in controls])
+    brain = np.concatenate([abs(v.image - v.output.values)[v.mask > 0] for v in controls])
     for rate, threshold in limits["full"].items():
         assert (brain > np.float32(threshold)).mean() == pytest.approx(rate, abs=1 / len(brain))
     assert list(limits["full"]) == [0.01, 0.05, 0.1]
     row = _score(cohort, settings, healthy=limits).rows[-1]
     volume = cohort["test"][-1]
-    called = abs(volume.image - volume.reconstruction) * volume.mask > np.float32(limits["full"][0.05])
+    called = abs(volume.image - volume.output.values) * volume.mask > np.float32(limits["full"][0.05])
     parts = label_components(called, connectivity=3)
     kept = called & (np.bincount(parts.ravel())[parts] > 7)
     assert row["dice_fpr05"] == pytest.approx(f1_score(volume.label.ravel(), kept.ravel()))
@@ -296,12 +290,12 @@ def test_without_erosion_the_mask_applies_or_not(cohort, masked):
 
     def paint_outside(volume):
         outside = 0.2 * (volume.mask == 0).astype(np.float32)
-        return {"anomaly_map": np.abs(volume.image - volume.reconstruction) + outside, "reconstruction": None}
+        return {"output": Output("map", np.abs(volume.image - volume.output.values) + outside)}
 
     painted = _with(cohort, paint_outside)
     scores = _score(painted, replace(SETTINGS, variants={"no_erosion": post}))
     for volume, row in zip(painted["test"], scores.rows[3:], strict=True):
-        cleaned = ndimage.median_filter(volume.anomaly_map * (volume.mask if masked else 1), 5)
+        cleaned = ndimage.median_filter(volume.output.values * (volume.mask if masked else 1), 5)
         expected = average_precision_score(volume.label.ravel(), cleaned.ravel())
         assert row["auprc"] == pytest.approx(expected, abs=1e-6)
     whole = _score(painted, replace(SETTINGS, variants={"full": PostProcessing(mask_without_erosion=masked)}))
@@ -387,10 +381,9 @@ def test_volumes_are_held_one_at_a_time():
     "change, message",
     [
         ({"split": "train"}, "v1: its split is train, not val"),
-        ({"reconstruction": None}, "v1: neither an anomaly map nor a reconstruction"),
         ({"mask": np.ones((2, 3, 4))}, r"v1: its arrays differ in shape .*mask \(2, 3, 4\)"),
-        ({"anomaly_map": np.full(SHAPE, -1.0)}, "v1: the anomaly map has negative"),
-        ({"anomaly_map": np.full(SHAPE, np.nan)}, "v1: the anomaly map has negative, infinite or NaN"),
+        ({"output": Output("map", np.full(SHAPE, -1.0))}, "v1: the anomaly map has negative"),
+        ({"output": Output("map", np.full(SHAPE, np.nan))}, "v1: the anomaly map has negative, infinite or NaN"),
     ],
 )
 def test_impossible_volumes_are_named(cohort, change, message):

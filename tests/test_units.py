@@ -17,6 +17,7 @@ from uad.common.store import Store
 from uad.common.tabular import read_table, write_table
 from uad.common.volumes import Volume, in_common_unit
 from uad.config.model import PackSettings, PlausibleSettings, PreprocessSettings
+from uad.inference.outputs import Output
 from uad.methods import Scan, load_method
 from uad.preprocessing.pack import pack
 from uad.preprocessing.register import register_shard
@@ -104,7 +105,7 @@ def test_maps_of_any_unit_score_alike(factor, search):
 
     def scores(scale):
         anomaly_map = (values * scale).astype(np.float32)
-        volume = VolumeToScore("a", "val", "", mask * 0.5, mask, label, anomaly_map=anomaly_map)
+        volume = VolumeToScore("a", "val", "", mask * 0.5, mask, label, Output("map", anomaly_map))
         both = {"val": [volume], "test": [replace(volume, subject="b", split="test")]}
         found = score_cohort(lambda split: iter(both[split]), RowKeys("m", "maps", "t2", 0, "c"), settings)
         return [(row["dice"], row["auprc"], row["auroc"]) for row in found.rows]

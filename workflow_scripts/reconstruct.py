@@ -3,7 +3,6 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -13,21 +12,9 @@ from uad.common.recipe import read_settings
 from uad.common.seeds import seed_for
 from uad.common.store import Store
 from uad.common.tabular import write_table
-from uad.inference.run import read_arm_on_cohort
-from uad.methods import Method, method_of
+from uad.inference.arm import load_arm
+from uad.inference.run import run_on_cohort
 from uad.workflow.provenance import Provenance
-
-
-def trained_network(settings: dict[str, Any], method: Method, store: Store, arguments: argparse.Namespace) -> Any:
-    """The arm's network with its weights, on the GPU if there is one."""
-    import torch  # arms without a network start without it
-
-    from uad.inference.run import ready_to_read
-    from uad.networks.weights import load_model, recipe_of
-
-    torch.set_num_threads(arguments.threads)
-    recipe = recipe_of(settings["method"], settings["params"])
-    return ready_to_read(load_model(method.network(store.images.shape[2:]), arguments.model, recipe))
 
 
 def main() -> None:
@@ -43,29 +30,26 @@ def main() -> None:
 
     settings = read_settings(arguments.settings)
     provenance = Provenance(settings)
-    arm, modality = settings["arm"], settings["modality"]
-    method = method_of(settings)
-    method.slices_per_pass = arguments.slices_per_pass or None
-    network = None
+    name, modality = settings["arm"], settings["modality"]
+    stores = {
+        cohort: Store.open(arguments.results / "store" / f"{cohort}_{modality}") for cohort in settings["cohorts"]
+    }
+    shape = stores[settings["cohorts"][0]].images.shape[2:]
+    arm = load_arm(settings, arguments.model, shape, arguments.slices_per_pass, arguments.threads)
     rows = []
-    for cohort in settings["cohorts"]:
-        store = Store.open(arguments.results / "store" / f"{cohort}_{modality}")
-        if method.trains and network is None:
-            network = trained_network(settings, method, store, arguments)
+    for cohort, store in stores.items():
 
         def progress(line: str, cohort: str = cohort) -> None:
-            print(f"[reconstruct {arm} {modality} {cohort}] {line}", file=sys.stderr, flush=True)
+            print(f"[reconstruct {name} {modality} {cohort}] {line}", file=sys.stderr, flush=True)
 
         splits = arguments.results / "splits" / f"{cohort}.tsv"
         subjects = subjects_in(splits, arguments.fold, ["val", "test"], store.subjects, progress)
         if not subjects:
             raise InputError(f"{splits}: fold {arguments.fold} has no validation or test volume that could be packed")
-        method.enter(cohort, modality, arguments.fold)
-        seed = seed_for(settings["seed"], arm, modality, arguments.fold, "reconstruct", cohort)
-        row = read_arm_on_cohort(
-            method, network, store, subjects, settings["t_tests"], seed,
-            arguments.table.parent / f"{cohort}.npy", progress,
-        )  # fmt: skip
+        arm.method.enter(cohort, modality, arguments.fold)
+        seed = seed_for(settings["seed"], name, modality, arguments.fold, "reconstruct", cohort)
+        path = arguments.table.parent / f"{cohort}.npy"
+        row = run_on_cohort(arm, store, subjects, settings["t_tests"], seed, path, progress)
         rows.append({"cohort": cohort, **row})
     provenance.write(arguments.table.parent / "provenance.json", volumes=sum(row["volumes"] for row in rows))
     write_table(pd.DataFrame(rows), arguments.table)

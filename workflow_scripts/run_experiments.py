@@ -6,16 +6,15 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from uad.cohorts.splits import subjects_in
 from uad.common.errors import InputError, run_program
 from uad.common.files import atomic_path
-from uad.common.memory import keep_freed_memory
 from uad.common.recipe import read_settings
 from uad.common.seeds import seed_for
 from uad.common.store import Store
-from uad.inference.contrast import CONDITIONED, UNCONDITIONED, contrast_histograms, contrast_slices, load_arm
+from uad.inference.arm import load_arm
+from uad.inference.contrast import CONDITIONED, UNCONDITIONED, contrast_histograms, contrast_slices
 from uad.workflow.provenance import Provenance
 
 
@@ -33,11 +32,7 @@ def main() -> None:
 
     settings = read_settings(arguments.settings)
     provenance = Provenance(settings)
-    torch.set_num_threads(arguments.threads)
     modality, fold = settings["modality"], arguments.fold
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu":
-        keep_freed_memory()
 
     def progress(line: str) -> None:
         print(f"[experiments {modality} fold{fold}] {line}", file=sys.stderr, flush=True)
@@ -55,7 +50,7 @@ def main() -> None:
     shape = stores[healthy].images.shape[2:]
     models = {CONDITIONED: arguments.conditioned, UNCONDITIONED: arguments.unconditioned}
     arms = {
-        role: load_arm(settings[role], model, shape, device, arguments.slices_per_pass or None)
+        role: load_arm(settings[role], model, shape, arguments.slices_per_pass, arguments.threads)
         for role, model in models.items()
     }
     seed = seed_for(settings["seed"], modality, fold, "experiments")

@@ -10,7 +10,7 @@ import pandas as pd
 from uad.common.errors import run_program
 from uad.common.files import atomic_path
 from uad.common.recipe import read_settings
-from uad.scoring.score_arm import ArmScorer
+from uad.scoring.score_arm import score_arm
 from uad.workflow.provenance import Provenance
 
 
@@ -33,25 +33,16 @@ def main() -> None:
     def progress(line: str) -> None:
         print(f"[score {settings['arm']} {settings['modality']}] {line}", file=sys.stderr, flush=True)
 
-    scorer = ArmScorer(
+    scores = score_arm(
         settings, arguments.results, arguments.fold, arguments.arrays, arguments.backbone, progress, arguments.threads
     )
-    doubts = scorer.cache.doubts()
-    for doubt in doubts:
-        progress(f"caution: {doubt}")
-    rows, examples = [], {}
-    for cohort in settings["cohorts"]:
-        progress(cohort)
-        cohort_rows, cohort_examples = scorer.score(cohort)
-        rows += cohort_rows
-        examples |= cohort_examples
-    for path, arrays in ((arguments.examples, examples), (arguments.viewer, scorer.viewer)):
+    for path, arrays in ((arguments.examples, scores.examples), (arguments.viewer, scores.viewer)):
         with atomic_path(path) as temporary:
             np.savez_compressed(temporary, **arrays)
     with atomic_path(arguments.metrics) as temporary:
-        pd.DataFrame(rows).to_parquet(temporary, index=False)
+        pd.DataFrame(scores.rows).to_parquet(temporary, index=False)
     record = arguments.metrics.with_suffix(".json")
-    provenance.write(record, rows=len(rows), thresholds=scorer.thresholds, doubts=doubts)
+    provenance.write(record, rows=len(scores.rows), thresholds=scores.thresholds, doubts=scores.doubts)
 
 
 if __name__ == "__main__":

@@ -10,41 +10,22 @@ so neither the arm nor the contrast changes it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from uad.inference.run import read_scan
-from uad.methods import Method, Scan, method_of
+from uad.inference.arm import Arm
+from uad.inference.run import run_on_scan
+from uad.methods import Scan
 from uad.metrics.reconstruction import histogram
 from uad.networks.conditioned import ConditionedUNet
-from uad.networks.weights import load_model, recipe_of
 
 CONDITIONED, UNCONDITIONED = "conditioned", "unconditioned"
 SLICE_CONTRASTS = (0.3, 0.7, 1.0, 1.5, 2.0)
 HISTOGRAM_CONTRASTS = (0.5, 1.0, 2.0)
 CROPPED_WIDTH = 0.5
 ALL_NOISE = 1000  # t_test at which nothing of the input is left
-
-
-class TrainedArm(NamedTuple):
-    """A method with its trained network."""
-
-    method: Method
-    network: nn.Module
-
-
-def load_arm(
-    settings: Mapping[str, Any], model: Path, shape: tuple[int, int], device: torch.device, slices_per_pass: int | None
-) -> TrainedArm:
-    """An arm as its settings (`method`, `params`) and model file say, for slices of `shape` (height, width)."""
-    method = method_of(settings)
-    method.slices_per_pass = slices_per_pass
-    network = load_model(method.network(shape), model, recipe_of(settings["method"], settings["params"]))
-    return TrainedArm(method, network.to(device))
 
 
 def with_contrast(scan: Scan, exponent: float) -> Scan:
@@ -73,13 +54,13 @@ def central_columns(width: int, share: float) -> tuple[int, int]:
     return start, start + kept
 
 
-def seeing_central_width(arm: TrainedArm, share: float) -> TrainedArm:
+def seeing_central_width(arm: Arm, share: float) -> Arm:
     """A conditioned arm whose encoder sees the central share of each slice's width; the U-Net still sees it all."""
     encoder = nn.Sequential(CentralWidth(share), arm.network.encoder)
     return arm._replace(network=ConditionedUNet(arm.network.unet, encoder).eval())
 
 
-def contrast_slices(arms: Mapping[str, TrainedArm], scan: Scan, t_test: int, seed: int) -> dict[str, np.ndarray]:
+def contrast_slices(arms: Mapping[str, Arm], scan: Scan, t_test: int, seed: int) -> dict[str, np.ndarray]:
     """Figure 2: the scan's slice with the largest brain at every contrast, and what the arms make of it.
 
     Args:
@@ -95,25 +76,27 @@ def contrast_slices(arms: Mapping[str, TrainedArm], scan: Scan, t_test: int, see
     part = slice(index, index + 1)
     flat = scan._replace(image=scan.image[part], mask=scan.mask[part], label=scan.label[part])
     cropped = seeing_central_width(arms[CONDITIONED], CROPPED_WIDTH)
-    readings = {f"{CONDITIONED}-{t_test}-cropped": (cropped, t_test)}
-    readings |= {f"{role}-{t}": (arm, t) for role, arm in arms.items() for t in (t_test, ALL_NOISE)}
+    t_tests = [t_test, ALL_NOISE]
+    columns = {f"{CONDITIONED}-{t_test}-cropped": (cropped, t_test)}
+    columns |= {f"{role}-{t_test}": (arm, t_test) for role, arm in arms.items() for t_test in t_tests}
     inputs = [with_contrast(flat, exponent) for exponent in SLICE_CONTRASTS]
     pictures = {
-        name: np.concatenate([read_scan(*arm, x, [t], seed)[0] for x in inputs]) for name, (arm, t) in readings.items()
+        name: np.concatenate([run_on_scan(arm, x, [t_test], seed)[0] for x in inputs])
+        for name, (arm, t_test) in columns.items()
     }
     return {
         "input": np.concatenate([x.image for x in inputs]),
         **pictures,
         "contrasts": np.array(SLICE_CONTRASTS),
         "cropped": np.array(central_columns(scan.image.shape[2], CROPPED_WIDTH)),
-        "t_tests": np.array([t_test, ALL_NOISE]),
+        "t_tests": np.array(t_tests),
         "subject": np.array(scan.subject),
         "slice": np.array(index),
     }
 
 
 def contrast_histograms(
-    arms: Mapping[str, TrainedArm],
+    arms: Mapping[str, Arm],
     scans: Sequence[Callable[[], Scan]],
     ensemble: list[int],
     seed: int,
@@ -137,7 +120,7 @@ def contrast_histograms(
         for row, exponent in enumerate(HISTOGRAM_CONTRASTS):
             changed = with_contrast(scan, exponent)
             volumes = {"input": changed.image}
-            volumes |= {role: read_scan(*arm, changed, ensemble, seed).mean(axis=0) for role, arm in arms.items()}
+            volumes |= {role: run_on_scan(arm, changed, ensemble, seed).mean(axis=0) for role, arm in arms.items()}
             for name, volume in volumes.items():
                 sums[name][row] += histogram(volume[where]) * where.sum()
         progress(f"{number}/{len(scans)} {scan.subject}")

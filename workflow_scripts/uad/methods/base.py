@@ -1,4 +1,4 @@
-"""What a method is: one small class that says how it trains and how it reads a scan."""
+"""What a method is: one small class that says how it trains and how it runs on a scan."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Method:
     section: ClassVar[str | None] = None  # configuration section that holds shared defaults of `Params`
     gives: ClassVar[str] = "reconstruction"
     trains: ClassVar[bool] = True
-    reads_noise_levels: ClassVar[bool] = False  # diffusion: read at each t_test and as an ensemble
+    reads_noise_levels: ClassVar[bool] = False  # diffusion: runs at each t_test, and as an ensemble
     postprocess: ClassVar[bool] = True  # False: the map enters after post-processing (controls)
     control: ClassVar[bool] = False  # proves the metrics; not a competitor
     parts: ClassVar[tuple[str, ...]] = ()  # sub-networks that train in turns, by their attribute of the network
@@ -56,10 +56,10 @@ class Method:
         return []
 
     def enter(self, cohort: str, modality: str, fold: int) -> None:
-        """Told before the scans of a cohort are read; for methods that read files of their own."""
+        """Called before the method runs on a cohort; for methods that read files of their own."""
 
     def doubts(self) -> list[str]:
-        """Asked after the scans of a cohort have been read: what speaks against the output, for log and report.
+        """Called after the method has run on a cohort: what speaks against the output, for log and report.
 
         Raises:
             InputError: the output cannot be right.
@@ -125,8 +125,8 @@ class Method:
     ) -> Tensor:
         """Reconstruct a volume [Z, 1, H, W] in [0, 1] once per noise level: [T, Z, 1, H, W], not clamped.
 
-        T is 1 for methods that do not read noise levels.  `generator` lives on the CPU, so that a GPU sees the
-        same noise.
+        T is 1, and `t_tests` empty, for methods without noise levels.  `generator` lives on the CPU, so that a GPU
+        sees the same noise.
         """
         raise TypeError(f"{type(self).__name__} gives no reconstruction")
 

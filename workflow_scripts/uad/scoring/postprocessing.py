@@ -52,6 +52,9 @@ class PostProcessing:
             raise ValueError(f"connectivity is {self.connectivity}; it must be 6, 18 or 26")
 
 
+UNTOUCHED = PostProcessing(order=(), component_max_size=0, mask_without_erosion=False)  # for controls
+
+
 def clean_map(residual: np.ndarray, mask: np.ndarray, settings: PostProcessing) -> np.ndarray:
     """Post-process an anomaly map up to the threshold (docs/paper.md#post-processing, D7).
 

@@ -25,11 +25,13 @@ from functools import partial
 import numpy as np
 
 from uad.common.errors import InputError
+from uad.inference.outputs import Output
 from uad.metrics.pooled import false_positive_thresholds, pooled_exact_threshold
 from uad.metrics.reconstruction import histogram_divergence, l1_errors, psnr, ssim
 from uad.metrics.segmentation import Volume, dice, pooled_curve, ranked_curve
 from uad.metrics.threshold import greedy_threshold
-from uad.scoring.postprocessing import PostProcessing, clean_map, remove_small_components
+from uad.scoring.postprocessing import PostProcessing, clean_map
+from uad.scoring.predict import anomaly_map, predict
 
 LESION, EXCLUDED = 1, 2
 SEARCHES = {
@@ -53,11 +55,7 @@ class VolumeToScore:
         image: intensities in [0, 1].
         mask: brain mask.
         label: 0 none, 1 lesion, 2 excluded from evaluation; all 0 for a healthy scan.
-        reconstruction: in the units of the image, or None for arms without one.
-        anomaly_map: before post-processing, finite and at least 0; None means |image - reconstruction| *
-            mask.
-        postprocess: False lets the map enter after post-processing, with no component filter either
-            (controls).
+        output: reconstruction, or map before post-processing, finite and at least 0.
     """
 
     subject: str
@@ -66,9 +64,7 @@ class VolumeToScore:
     image: np.ndarray
     mask: np.ndarray
     label: np.ndarray
-    reconstruction: np.ndarray | None = None
-    anomaly_map: np.ndarray | None = None
-    postprocess: bool = True
+    output: Output
 
 
 @dataclass(frozen=True)
@@ -89,7 +85,7 @@ class ScoreSettings:
 
     Attributes:
         voxel_ml: volume of one voxel in millilitres.
-        variants: name -> post-processing; "full" is what the tables read.
+        variants: name -> post-processing; "full" is what the tables read.  `UNTOUCHED` of controls.
         search: "exact", or "greedy" as the authors' code (docs/paper.md#threshold).
         ablations: name -> post-processing of which only Dice is asked (`ablations_of`).
         without_lesion: Dice of a volume without a lesion voxel: "left_out" (NaN), or "zero" where anything is called,
@@ -221,8 +217,7 @@ def score_cohort(
         and threshold of an ablation.
 
     Raises:
-        InputError: arrays of different shapes, a map that is negative or not finite, a volume of another
-            split, or a volume with neither map nor reconstruction.
+        InputError: arrays of different shapes, a map that is negative or not finite, or a volume of another split.
     """
     thresholds = cohort_thresholds(volumes, settings)
     rows: list[dict[str, object]] = []
@@ -238,7 +233,7 @@ def score_cohort(
                 scores["dice"] = _dice(cleaned, thresholds[name], volume, variant, settings.without_lesion)
                 rows.append({**shared, "variant": name, **scores, "threshold": thresholds[name]})
                 if volume.subject in pictures and not np.isnan(thresholds[name]):
-                    prediction = _predict(cleaned, thresholds[name], volume, variant)
+                    prediction = predict(cleaned, thresholds[name], variant)
                     predictions[name, volume.subject] = prediction.astype(np.uint8)
             for name, variant in settings.ablations.items():
                 if _cleaning(variant) not in maps:
@@ -254,10 +249,8 @@ def _checked(volumes: Iterable[VolumeToScore], split: str) -> Iterator[VolumeToS
     for volume in volumes:
         if volume.split != split:
             raise InputError(f"{volume.subject}: its split is {volume.split}, not {split}; correct the split table")
-        if volume.anomaly_map is None and volume.reconstruction is None:
-            raise InputError(f"{volume.subject}: neither an anomaly map nor a reconstruction; run the arm on it")
-        arrays = ("image", "mask", "label", "reconstruction", "anomaly_map")
-        shapes = {name: np.shape(array) for name in arrays if (array := getattr(volume, name)) is not None}
+        shapes = {name: np.shape(getattr(volume, name)) for name in ("image", "mask", "label")}
+        shapes[volume.output.kind] = np.shape(volume.output.values)
         if len(set(shapes.values())) > 1:
             found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
             raise InputError(f"{volume.subject}: its arrays differ in shape ({found}); make them on one grid")
@@ -266,20 +259,10 @@ def _checked(volumes: Iterable[VolumeToScore], split: str) -> Iterator[VolumeToS
 
 def _cleaned(volume: VolumeToScore, variant: PostProcessing) -> np.ndarray:
     """The map that meets the threshold, float32 [Z, Y, X]."""
-    if volume.anomaly_map is not None:
-        raw = np.asarray(volume.anomaly_map, np.float32)
-    else:
-        raw = np.abs(np.asarray(volume.image, np.float32) - np.asarray(volume.reconstruction, np.float32))
+    raw = anomaly_map(volume.output, volume.image)
     if not (raw.min() >= 0 and np.isfinite(raw.max())):  # NaN fails the first comparison
         raise InputError(f"{volume.subject}: the anomaly map has negative, infinite or NaN values; give |residual|")
-    return clean_map(raw, volume.mask, variant) if volume.postprocess else raw
-
-
-def _predict(cleaned: np.ndarray, threshold: float, volume: VolumeToScore, variant: PostProcessing) -> np.ndarray:
-    called = cleaned > np.float32(threshold)
-    if not volume.postprocess:
-        return called
-    return remove_small_components(called, variant.component_max_size, variant.connectivity)
+    return clean_map(raw, volume.mask, variant)
 
 
 def _dice(
@@ -293,7 +276,7 @@ def _dice(
     truth, valid = volume.label == LESION, volume.label != EXCLUDED
     if np.isnan(threshold) or (without_lesion == "left_out" and not truth.any()):
         return NAN
-    return dice(_predict(cleaned, threshold, volume, variant), truth, valid)
+    return dice(predict(cleaned, threshold, variant), truth, valid)
 
 
 def _rate_limits(healthy: HealthyThresholds | None, variant: str) -> dict[str, float]:
@@ -330,9 +313,9 @@ def _key_columns(volume: VolumeToScore, keys: RowKeys, voxel_ml: float) -> dict[
 def _reconstruction_scores(volume: VolumeToScore, backbone: object | None) -> dict[str, object]:
     """What does not depend on the post-processing; NaN without a reconstruction."""
     columns: dict[str, object] = {**dict.fromkeys(_RECONSTRUCTION_SCORES, NAN), "lpips_backbone": ""}
-    if volume.reconstruction is None:
+    if volume.output.kind == "map":
         return columns
-    pair = np.asarray(volume.image, np.float32), np.asarray(volume.reconstruction, np.float32)
+    pair = np.asarray(volume.image, np.float32), np.asarray(volume.output.values, np.float32)
     columns |= l1_errors(*pair, volume.label)
     columns |= {"ssim": ssim(*pair), "psnr": psnr(*pair)}
     columns |= histogram_divergence(*pair, where=(volume.mask > 0) & (volume.label == 0))

@@ -1,6 +1,6 @@
 """Volumes for the viewer: a bounded number of test scans, as every arm sees them.
 
-Scoring has kept what is shown (`uad.scoring.score_arm`), so that a report needs no reconstructions.
+Scoring has kept what is shown (`uad.scoring.kept_scans`), so that a report needs no reconstructions.
 
 A page opened from disk may not fetch files.  The volumes are therefore scripts with NIfTI files in base64, one per
 scan (input, truth) and one per scan and reading (reconstruction, residual, prediction), loaded when they are chosen.
@@ -24,7 +24,8 @@ from uad.common.pictures import lesion_slice
 from uad.common.store import Store
 from uad.reporting.cells import cell_rows, readings_of, select_rows
 from uad.reporting.paper_numbers import cohort_title
-from uad.scoring.score_arm import VIEWER_FOLD, spread_over
+from uad.scoring.kept_scans import VIEWER_FOLD, of_viewer, spread_over
+from uad.scoring.predict import anomaly_map
 
 Arm = Mapping[str, Any]
 Place = tuple[str, str]  # cohort, modality
@@ -94,24 +95,22 @@ class ScanExporter:
             return None
         row = found.iloc[0]
         kept = self.kept[arm["arm"], place[1]]
-        arrays = {name: kept[key] for name in ("map", "reconstruction", "prediction")
-                  if (key := f"{place[0]}/{scan.subject}/{row['t_test']}/{name}") in kept}  # fmt: skip
-        is_map = "map" in arrays
-        output = arrays["map" if is_map else "reconstruction"].astype(np.float32)
-        raw = output if is_map else np.abs(scan.image - output)
-        volumes = {"residual": raw if is_map and not arm["postprocess"] else raw * scan.mask}
-        if not is_map:
-            volumes["reconstruction"] = output.clip(0, 1)
-        if "prediction" in arrays:
-            volumes["prediction"] = arrays["prediction"]
+        output, prediction = of_viewer(kept, f"{place[0]}/{scan.subject}/{row['t_test']}")
+        reconstructs = output.kind == "reconstruction"
+        residual = anomaly_map(output, scan.image, scan.mask)
+        volumes = {"residual": residual * scan.mask if arm["postprocess"] else residual}
+        if reconstructs:
+            volumes["reconstruction"] = output.values.clip(0, 1)
+        if prediction is not None:
+            volumes["prediction"] = prediction
         file = f"{name}_{arm['arm']}{'_ens' if ens else ''}"
         self._write(file, volumes)
-        notes = ["" if not is_map else "this arm draws a map, no reconstruction"]
-        notes += [] if "prediction" in volumes else ["no threshold, hence no prediction: the cohort has no lesions"]
+        notes = ["" if reconstructs else "this arm draws a map, no reconstruction"]
+        notes += [] if prediction is not None else ["no threshold, hence no prediction: the cohort has no lesions"]
         return {
             "label": arm["label"] + (" (ENS)" if ens else ""),
             "file": file,
-            "reconstructs": not is_map,
+            "reconstructs": reconstructs,
             "dice": _plain(row["dice"]),
             "auprc": _plain(row["auprc"]),
             "threshold": _plain(row["threshold"]),

@@ -1,0 +1,60 @@
+"""A trained arm, ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from uad.common.memory import keep_freed_memory
+from uad.methods import Method, method_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Arm(NamedTuple):
+    """A method with its trained network; None where a method trains nothing."""
+
+    method: Method
+    network: nn.Module | None
+
+
+def load_arm(
+    settings: Mapping[str, Any], model: Path | None, shape: tuple[int, int], slices_per_pass: int, threads: int
+) -> Arm:
+    """An arm as its settings (`method`, `params`) and model file say.
+
+    Args:
+        model: not read for a method that trains nothing; neither is torch, which takes long to import.
+        shape: height and width of the slices.
+        slices_per_pass: bounds the memory; 0: a whole volume at once.
+        threads: CPU threads of torch.
+
+    Raises:
+        InputError: the model file is not of this arm.
+    """
+    method = method_of(settings)
+    method.slices_per_pass = slices_per_pass or None
+    if not method.trains:
+        return Arm(method, None)
+    import torch
+
+    from uad.networks.weights import load_model, recipe_of
+
+    torch.set_num_threads(threads)
+    recipe = recipe_of(settings["method"], settings["params"])
+    return Arm(method, ready_to_run(load_model(method.network(shape), model, recipe)))
+
+
+def ready_to_run(network: nn.Module) -> nn.Module:
+    """Move the network to the GPU if there is one, in the memory layout in which it runs fastest.
+
+    That is `channels_last`: the channels of a pixel lie side by side.  Training on a CPU does not gain by it.
+    """
+    import torch
+
+    gpu = torch.cuda.is_available()
+    if not gpu:
+        keep_freed_memory()
+    return network.to("cuda" if gpu else "cpu", memory_format=torch.channels_last)

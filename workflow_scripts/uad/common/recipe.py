@@ -34,7 +34,7 @@ VERSIONS = {
     "post-processing": 1,
     "metrics": 2,
     "thresholds and scores": 3,
-    "contrast experiments": 1,
+    "contrast experiments": 2,
     "tables": 3,
     "reproduction": 1,
     "parity": 1,

@@ -71,7 +71,7 @@ def assert_nothing_cut(figure):
 
 
 def test_noise_figure_draws_fold_means_and_flat_ensemble():
-    figure = figures.noise_level_figure(metric_rows(), ARMS, PLACES, [0, 1])
+    figure = figures.t_test_figure(metric_rows(), ARMS, PLACES, [0, 1])
     panel = figure.axes[0]
     curve, flat = panel.lines[0], panel.lines[-1]
     assert list(curve.get_xdata()) == [250, 500, 750]
@@ -92,7 +92,7 @@ def test_noise_figure_draws_fold_means_and_flat_ensemble():
 def test_noise_figure_without_levels_is_refused():
     rows = metric_rows()
     with pytest.raises(InputError, match="no arm was scored at a noise level"):
-        figures.noise_level_figure(rows[rows["t_test"] == ""], ARMS, PLACES, [0, 1])
+        figures.t_test_figure(rows[rows["t_test"] == ""], ARMS, PLACES, [0, 1])
 
 
 def test_overview_draws_bars_folds_and_controls():
@@ -125,7 +125,7 @@ def test_overview_of_one_cohort_is_one_column_wide(tmp_path):
     assert_nothing_cut(figure)
 
 
-@pytest.mark.parametrize("draw", [figures.noise_level_figure, overview.overview_figure])
+@pytest.mark.parametrize("draw", [figures.t_test_figure, overview.overview_figure])
 def test_same_input_gives_same_bytes(tmp_path, draw):
     written = []
     for name in ("a", "b"):

@@ -14,7 +14,7 @@ from uad.reporting import style
 from uad.reporting.architecture import architecture_figure
 from uad.reporting.curves import learning_curves_figure, read_curves
 from uad.reporting.experiments import contrast_figure, histograms_figure, load_experiments
-from uad.reporting.figures import noise_level_figure
+from uad.reporting.figures import t_test_figure
 from uad.reporting.overview import overview_figure
 from uad.reporting.panels import examples_figure, load_example, slice_examples
 from uad.reporting.paper_numbers import cohort_title
@@ -58,7 +58,7 @@ def main() -> None:
         figures[f"fig4-{cohort}-{modality}"] = partial(draw_examples, cohort, modality)
     figures["fig6"] = draw_residuals
     if any(arm["reads_noise_levels"] for arm in arms):
-        figures["fig5"] = partial(noise_level_figure, scores, arms, places, folds)
+        figures["fig5"] = partial(t_test_figure, scores, arms, places, folds)
     if arguments.experiments:
         folds_shown = [load_experiments(path) for path in arguments.experiments]
         by_name = {arm["arm"]: arm for arm in arms}

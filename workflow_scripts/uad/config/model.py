@@ -291,7 +291,7 @@ class InferenceSettings(Section):
     ensemble: list[int] = [250, 500, 750]
 
     @model_validator(mode="after")
-    def _levels_are_reconstructed(self) -> InferenceSettings:
+    def _t_tests_are_reconstructed(self) -> InferenceSettings:
         missing = {self.single, *self.ensemble} - set(self.t_test)
         if missing:
             raise ValueError(f"`single` and `ensemble` use noise levels that `t_test` lacks: {sorted(missing)}")

@@ -1,7 +1,7 @@
 """From metric rows to one value per arm, reading, cohort, metric and fold: what every table and figure is
 made of.
 
-A *reading* is how an arm's noise levels are read: `ens` 1 takes the rows of t_test "ens", `ens` 0 the rows of
+A *reading* is one noise level or the ensemble: `ens` 1 takes the rows of t_test "ens", `ens` 0 the rows of
 one noise level, or the rows of an arm that has none (t_test ""). Scores are means over the test volumes of a
 fold, then over folds (docs/paper.md#metrics).
 """
@@ -89,23 +89,23 @@ def select_rows(metrics: pd.DataFrame, folds: Sequence[int], variant: str = "ful
     return chosen
 
 
-def check_level(rows: pd.DataFrame, single: str) -> None:
+def check_t_test(rows: pd.DataFrame, single: str) -> None:
     """Raise `InputError` where noise levels were scored, but not the one the tables read as `ens` 0."""
-    levels = sorted(set(rows["t_test"]) - {"", "ens"}, key=float)
-    if levels and single not in levels:
-        raise InputError(f"metrics: noise level {single} was not scored; choose one of {', '.join(levels)}")
+    t_tests = sorted(set(rows["t_test"]) - {"", "ens"}, key=float)
+    if t_tests and single not in t_tests:
+        raise InputError(f"metrics: noise level {single} was not scored; choose one of {', '.join(t_tests)}")
 
 
 def readings_of(rows: pd.DataFrame, arm: str) -> set[int]:
     """The readings (`ens` 0, 1) an arm's rows allow; empty for an arm without rows."""
-    return {int(level == "ens") for level in rows.loc[rows["arm"] == arm, "t_test"].unique()}
+    return {int(t_test == "ens") for t_test in rows.loc[rows["arm"] == arm, "t_test"].unique()}
 
 
 def cell_rows(rows: pd.DataFrame, arm: str, ens: int, cohort: str, modality: str, single: str) -> pd.DataFrame:
     """The rows of one arm and reading on one cohort and modality."""
-    levels = ["ens"] if ens else ["", single]
+    t_tests = ["ens"] if ens else ["", single]
     at_place = (rows["arm"] == arm) & (rows["cohort"] == cohort) & (rows["modality"] == modality)
-    return rows[at_place & rows["t_test"].isin(levels)]
+    return rows[at_place & rows["t_test"].isin(t_tests)]
 
 
 def _fold_mean(rows: pd.DataFrame, metric: str, ratio: str) -> float:

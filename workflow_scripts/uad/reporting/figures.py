@@ -24,12 +24,10 @@ Place = tuple[str, str]  # cohort, modality
 
 _DASH = (5, 2)  # of an ensemble, in line widths
 _END = {"marker": "o", "markerfacecolor": "white", "markevery": [1]}  # the last of a line's two points
-_SHIFT = 0.05  # sideways step between arms, as a share of the step between levels: keeps error bars apart
+_SHIFT = 0.05  # sideways step between arms, as a share of the step between noise levels: keeps error bars apart
 
 
-def noise_level_figure(
-    metrics: pd.DataFrame, arms: Sequence[Arm], places: Sequence[Place], folds: Sequence[int]
-) -> Figure:
+def t_test_figure(metrics: pd.DataFrame, arms: Sequence[Arm], places: Sequence[Place], folds: Sequence[int]) -> Figure:
     """Dice (%) against t_test (steps) per arm, one panel per (cohort, modality); dashed: the arm's ensemble, with the
     arm's marker, hollow, at its right end.
 
@@ -37,10 +35,10 @@ def noise_level_figure(
     without noise level are left out. Raises `InputError` where no arm was scored at any noise level.
     """
     rows = select_rows(metrics, folds)
-    levels = sorted({int(level) for level in rows["t_test"] if level.isdigit()})
+    t_tests = sorted({int(t_test) for t_test in rows["t_test"] if t_test.isdigit()})
     methods = [arm for arm in arms if not arm["control"]]
     shown = [arm for arm in methods if (rows.loc[rows["arm"] == arm["arm"], "t_test"] != "").any()]
-    if not shown or not levels:
+    if not shown or not t_tests:
         raise InputError("metrics: no arm was scored at a noise level; leave the figure of Dice against t_test out")
     scored = set(rows["arm"])
     absent = [arm for arm in methods if arm["arm"] not in scored]
@@ -50,8 +48,8 @@ def noise_level_figure(
         figure = style.new_figure(style.width_cm(columns), 4.8 * lines + 1.6)
         panels = figure.subplots(lines, columns, squeeze=False).ravel()
         for panel, place in zip(panels, places, strict=False):
-            _draw_arms(panel, rows, shown, style.looks(arms), place, levels, folds)
-            _label(panel, place, levels)
+            _draw_arms(panel, rows, shown, style.looks(arms), place, t_tests, folds)
+            _label(panel, place, t_tests)
         for panel in panels[len(places) :]:
             panel.remove()
         handles = [style.handle(style.looks(arms)[arm["arm"]], arm["label"]) for arm in shown]
@@ -66,20 +64,20 @@ def _draw_arms(
     arms: Sequence[Arm],
     looks: Mapping[str, style.Look],
     place: Place,
-    levels: Sequence[int],
+    t_tests: Sequence[int],
     folds: Sequence[int],
 ) -> None:
-    step = _SHIFT * min(np.diff(levels), default=100)
+    step = _SHIFT * min(np.diff(t_tests), default=100)
     means = [
-        (arm["arm"], level + (index - (len(arms) - 1) / 2) * step, mean)
+        (arm["arm"], t_test + (index - (len(arms) - 1) / 2) * step, mean)
         for index, arm in enumerate(arms)
-        for level in levels
-        for mean in _dice(rows, arm, 0, place, str(level), folds).fold_means.values()
+        for t_test in t_tests
+        for mean in _dice(rows, arm, 0, place, str(t_test), folds).fold_means.values()
     ]
     if means:
         # errorbar "sd" has n - 1, as `Cell.std`
         seaborn.lineplot(
-            pd.DataFrame(means, columns=["arm", "level", "dice"]), x="level", y="dice", hue="arm", style="arm",
+            pd.DataFrame(means, columns=["arm", "t_test", "dice"]), x="t_test", y="dice", hue="arm", style="arm",
             palette={arm["arm"]: looks[arm["arm"]].colour for arm in arms}, dashes=False, legend=False, ax=panel,
             markers={arm["arm"]: looks[arm["arm"]].marker for arm in arms}, markeredgecolor="auto", markeredgewidth=1.0,
             errorbar="sd", err_style="bars", err_kws={"capsize": 1.6, "elinewidth": 0.7},
@@ -91,8 +89,8 @@ def _draw_arms(
         _draw_ensemble(panel, ensemble, looks[arm["arm"]], start, end=1 - 0.02 * (index % 2))
 
 
-def _dice(rows: pd.DataFrame, arm: Arm, ens: int, place: Place, level: str, folds: Sequence[int]) -> Cell:
-    return build_cell(cell_rows(rows, arm["arm"], ens, *place, level), "dice", folds)
+def _dice(rows: pd.DataFrame, arm: Arm, ens: int, place: Place, t_test: str, folds: Sequence[int]) -> Cell:
+    return build_cell(cell_rows(rows, arm["arm"], ens, *place, t_test), "dice", folds)
 
 
 def _draw_ensemble(panel: Axes, ensemble: Cell, look: style.Look, start: float, end: float) -> None:
@@ -101,11 +99,11 @@ def _draw_ensemble(panel: Axes, ensemble: Cell, look: style.Look, start: float, 
         panel.axhline(ensemble.mean, xmax=end, color=look.colour, clip_on=False, **dash)
 
 
-def _label(panel: Axes, place: Place, levels: Sequence[int]) -> None:
+def _label(panel: Axes, place: Place, t_tests: Sequence[int]) -> None:
     panel.set_title(cohort_title(*place), loc="left")
     panel.set_xlabel(r"noise level $t_\mathrm{test}$ (steps)")
     panel.set_ylabel(METRICS["dice"].heading)
-    panel.set_xticks(levels if len(levels) <= 9 else levels[::2])
+    panel.set_xticks(t_tests if len(t_tests) <= 9 else t_tests[::2])
     if panel.has_data():
         top = max(panel.get_ylim()[1], 1.0) * style.HEADROOM
         panel.set_ylim(-0.03 * top, top)  # markers at zero stay whole

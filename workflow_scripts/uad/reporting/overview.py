@@ -15,15 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from uad.reporting import style
-from uad.reporting.cells import (
-    Cell,
-    build_cell,
-    cell_rows,
-    check_level,
-    find_missing,
-    readings_of,
-    select_rows,
-)
+from uad.reporting.cells import Cell, build_cell, cell_rows, check_t_test, find_missing, readings_of, select_rows
 from uad.reporting.paper_numbers import METRICS, cohort_title
 from uad.reporting.style import Look
 
@@ -48,7 +40,7 @@ def overview_figure(
     rows keeps its line, which says "missing".
     """
     rows = select_rows(metrics, folds)
-    check_level(rows, single)
+    check_t_test(rows, single)
     methods = [arm for arm in arms if not arm["control"]]
     lines = [(arm, ens) for arm in methods for ens in sorted(readings_of(rows, arm["arm"])) or [0]]
     controls = [(arm, min(readings_of(rows, arm["arm"]), default=0)) for arm in arms if arm["control"]]

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from uad.common.tabular import read_table, write_table
-from uad.reporting.cells import Cell, build_cell, cell_rows, check_level, readings_of, select_rows
+from uad.reporting.cells import Cell, build_cell, cell_rows, check_t_test, readings_of, select_rows
 from uad.reporting.paper_numbers import METRICS, REMOVED, band_of, half_band, paper_cell, paper_readings
 from uad.reporting.significance import Comparison, Unit, compare_lines, effect_size, p_value
 from uad.reporting.statistics import bootstrap_interval, holm
@@ -147,7 +147,7 @@ def _compared_table(
 ) -> pd.DataFrame:
     """A table whose lines are compared with each other."""
     rows = select_rows(metrics, reader.folds)
-    check_level(rows, reader.single)
+    check_t_test(rows, reader.single)
     lines = [Line(arm, ens) for arm in arms for ens in _readings(number, rows, arm)]
     table = []
     for place, metric in columns:

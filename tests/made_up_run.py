@@ -77,7 +77,7 @@ def reconstruction(scan, level):
 
 
 def write_run(results):
-    """Write the run; returns the keyword arguments of `uad.reporting.report.build.Inputs`."""
+    """Write the run; returns the keyword arguments of `uad.reporting.page.build.Inputs`."""
     for cohort in ("ixi", "brats21"):
         _write_store(results, cohort)
         _write_shards(results, cohort)

@@ -16,8 +16,8 @@ import pytest
 from uad.common import pictures
 from uad.common.errors import InputError
 from uad.reporting.benchmarks import read_benchmarks
-from uad.reporting.report import breakdown, build, comparisons, costs, niivue, origins, quality, reproduced, scans
-from uad.reporting.report.page import duration, number
+from uad.reporting.page import breakdown, build, comparisons, costs, niivue, origins, quality, reproduced, scans
+from uad.reporting.page.page import duration, number
 
 PLACE = ("brats21", "t2")
 

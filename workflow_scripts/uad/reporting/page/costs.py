@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from uad.reporting.report.page import Cell, Table, duration, number
+from uad.reporting.page.page import Cell, Table, duration, number
 
 # Stages in the order in which they run; others come after them.
 _ORDER = (

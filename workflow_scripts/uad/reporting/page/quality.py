@@ -13,8 +13,8 @@ from PIL import Image
 from uad.common.pictures import scan_picture
 from uad.common.store import Store
 from uad.common.tabular import read_table
+from uad.reporting.page.page import Cell, Table, number
 from uad.reporting.paper_numbers import cohort_title
-from uad.reporting.report.page import Cell, Table, number
 
 _MEASURED = ("seconds", "brain_ml", "atlas_dice", "n4_min", "n4_max", "clipped_fraction")
 

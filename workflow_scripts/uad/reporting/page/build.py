@@ -19,10 +19,10 @@ from uad.common.errors import InputError
 from uad.common.store import Store
 from uad.reporting import style
 from uad.reporting.benchmarks import read_benchmarks
+from uad.reporting.page import breakdown, comparisons, costs, origins, quality, reproduced, scans
+from uad.reporting.page.niivue import niivue_files
+from uad.reporting.page.page import ASSETS, Table, render
 from uad.reporting.paper_numbers import cohort_title
-from uad.reporting.report import breakdown, comparisons, costs, origins, quality, reproduced, scans
-from uad.reporting.report.niivue import niivue_files
-from uad.reporting.report.page import ASSETS, Table, render
 from uad.reporting.scores import read_scores
 from uad.reporting.tables import read_csv
 

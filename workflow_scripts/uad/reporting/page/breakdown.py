@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from uad.reporting.cells import build_cell, cell_rows, readings_of, select_rows
+from uad.reporting.page.page import Cell, Table, number
 from uad.reporting.paper_numbers import METRICS, cohort_title
-from uad.reporting.report.page import Cell, Table, number
 
 LESION_ML = (1.0, 10.0, 50.0)  # edges of the lesion-size strata in ml; a stratum includes its lower edge
 _PERCENT = METRICS["dice"].scale

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from uad.reporting.page.page import NOTHING, Cell, Table, number
 from uad.reporting.paper_numbers import METRICS, cohort_title
-from uad.reporting.report.page import NOTHING, Cell, Table, number
 
 # column of the long table -> its heading; a table without the column lacks it here too
 _COLUMNS = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uad.reporting.report.page import NOTHING, Cell, Table, duration
+from uad.reporting.page.page import NOTHING, Cell, Table, duration
 
 _SEEDS = ("seed",)
 _PATTERNS = (

@@ -1,4 +1,6 @@
-"""The idea of cDDPM as a drawing, in place of the paper's Figure 1 (docs/paper.md#condition): docs/fig1.png and .svg.
+"""The idea of cDDPM as a drawing, in place of the paper's Figure 1 (docs/paper.md#condition).
+
+It is the same in every run, so fig1.png and fig1.svg lie in the library; this draws them again:
 
 PYTHONPATH=workflow_scripts python tools/architecture.py
 """
@@ -114,4 +116,4 @@ def _arrow(
 
 
 if __name__ == "__main__":
-    style.save(architecture_figure(), Path(__file__).parents[1] / "docs" / "fig1")
+    style.save(architecture_figure(), Path(style.__file__).with_name("fig1"))

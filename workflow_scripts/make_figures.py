@@ -22,7 +22,7 @@ from uad.reporting.residuals import residuals_figure
 from uad.reporting.scores import read_scores
 from uad.workflow.provenance import Provenance
 
-METHOD = Path(__file__).parents[1] / "docs"  # has fig1, the same in every run: tools/architecture.py
+REPORTING = Path(__file__).parent / "uad" / "reporting"  # has fig1, the same in every run: tools/architecture.py
 
 
 def main() -> None:
@@ -77,7 +77,7 @@ def main() -> None:
     figures["overview"] = partial(overview_figure, scores, arms, places, folds, str(settings["single"]))
     style.save_all(figures, arguments.folder, arguments.workers)
     for name in ("fig1.png", "fig1.svg"):
-        shutil.copyfile(METHOD / name, arguments.folder / name)
+        shutil.copyfile(REPORTING / name, arguments.folder / name)
     provenance.write(arguments.folder / "provenance.json", rows=len(scores))
 
 

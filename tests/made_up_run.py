@@ -11,36 +11,25 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from uad.reporting.elements import Cell
+from uad.reporting.sheets import new_sheet, write_sheets
+
 SHAPE = (6, 10, 8)  # Z, Y, X
 SCANS = ("scan-0", "scan-1", "scan-2", "scan-3")
 TEST_SCANS = SCANS[2:]
 ODD_SITE = "<b>North</b> & South"
 LESION = (slice(2, 5), slice(3, 6), slice(4, 7))  # 27 voxels
 LESION_ML = {"scan-0": 0.5, "scan-1": 20.0, "scan-2": 0.5, "scan-3": 20.0}
-REPRODUCTION = """# Reproduction report: run made-up
-
-How cells are judged.
-
-## In short
-
-|  | inside the band |
-| --- | --: |
-| Table 3 | 1 |
-
-## Misses: outside the band (1)
-
-| table | row |
-| --: | --- |
-| 3 | <i>Near</i> |
-"""
 LEVELS = [250, 500, 750]
 OFFSETS = {250: -0.1, 500: 0.0, 750: 0.1}  # of the reconstruction from the healthy image
 THRESHOLD = 0.3
 ARMS = [
-    {"arm": "near", "label": "Near", "control": False, "per_fold": True, "postprocess": True},
-    {"arm": "blank", "label": "Blank", "control": False, "per_fold": False, "postprocess": True},
-    {"arm": "oracle", "label": "oracle", "control": True, "per_fold": False, "postprocess": False},
+    {"arm": "near", "label": "Near", "paper_model": "DDPM", "control": False, "per_fold": True, "postprocess": True},
+    {"arm": "blank", "label": "Blank", "paper_model": "", "control": False, "per_fold": False, "postprocess": True},
+    {"arm": "oracle", "label": "oracle", "paper_model": "", "control": True, "per_fold": False, "postprocess": False},
 ]
+for arm in ARMS:
+    arm["ssl"] = False
 SETTINGS = {
     "run": "made-up",
     "protocol": "clean",
@@ -51,7 +40,10 @@ SETTINGS = {
     "pathological": [["brats21", "t2"]],
     "single": 500,
     "spacing_mm": 4.0,
-    "config": {"run": "made-up", "protocol": "clean", "seed": 31, "folds": 1},
+    "config": {
+        **{"run": "made-up", "protocol": "clean", "seed": 31, "folds": 1, "cohorts": {}},
+        "arms": {"near": {"params": {"odd": ODD_SITE}, "train": {}}},
+    },
     "viewer_scans": 2,
     "thumbnails": 3,
 }
@@ -77,7 +69,7 @@ def reconstruction(scan, level):
 
 
 def write_run(results):
-    """Write the run; returns the keyword arguments of `uad.reporting.report.build.Inputs`."""
+    """Write the run; returns the keyword arguments of `uad.reporting.page.run.Inputs`."""
     for cohort in ("ixi", "brats21"):
         _write_store(results, cohort)
         _write_shards(results, cohort)
@@ -85,7 +77,7 @@ def write_run(results):
     scores = results / "metrics" / "all.parquet"
     scores.parent.mkdir(parents=True)
     score_rows().to_parquet(scores, index=False)
-    (results / "reproduction.md").write_text(REPRODUCTION)
+    (results / "reproduction.md").write_text("# Reproduction report\n")
     (results / "check.txt").write_text("every arm scored the same volumes\n")
     _write_benchmarks(results / "benchmarks")
     return {
@@ -220,22 +212,25 @@ def _write_tables(folder):
              ("oracle", 0, 100.0, np.nan, 0)]  # fmt: skip
     pd.DataFrame(
         [
-            {"arm": arm, "ens": ens, "ssl": 0, "cohort": "brats21", "modality": "t2", "metric": "dice", "mean": mean,
-             "p_value": p, "star": star, "against": "" if arm == "oracle" else "near ens"}
+            {"arm": arm, "ens": ens, "ssl": 0, "removed": "", "cohort": "brats21", "modality": "t2", "metric": "dice",
+             "mean": mean, "std": np.nan, "delta": np.nan, "status": "ok", "n_folds": 1, "n_undefined": 0,
+             "missing_folds": "", "p_value": p, "star": star, "against": "" if arm == "oracle" else "near ens"}
             for arm, ens, mean, p, star in lines
         ]
     ).to_csv(folder / "table3.csv", index=False)  # fmt: skip
-    names = {"near": "Near", "blank": "Blank", "oracle": "oracle"}
-    body = "".join(
-        f"<tr><th>{names[arm]}</th><td>{'✓' if ens else ''}</td><td>{mean:.2f}<br><small>(7.00)</small></td></tr>"
-        for arm, ens, mean, *_ in lines
+    size = {"cohort": "ixi", "modality": "t2", "kind": "healthy", "fold": 0, "split": "test", "scans": 2}
+    sizes = pd.DataFrame([{**size, "excluded": 0, "excluded_subjects": "", "paper": 158}])
+    pd.concat([sizes.assign(split=split) for split in ("train", "val", "test", "unused")]).to_csv(
+        folder / "table1.csv", index=False
     )
-    heads = "<th>Arm</th><th>ENS</th><th>Dice (%)</th>"
-    head = f"<thead><tr><th colspan=2></th><th>BraTS21 (T2)</th></tr><tr>{heads}</tr></thead>"
-    page = f"<!doctype html><table>{head}<tbody>{body}</tbody></table>\n<p>Run made-up.</p></html>"
-    for name in ("table2", "table3"):
-        (folder / f"{name}.html").write_text(page)
-    return sorted(folder.iterdir())
+    names = {"near": "Near", "blank": "Blank", "oracle": "oracle"}
+    rows = [
+        ([names[arm], "✓" if ens else ""], [Cell(f"{mean:.2f}", below="(7.00)", bold=bool(star))])
+        for arm, ens, mean, _, star in lines
+    ]
+    sheet = new_sheet(["Arm", "ENS"], [("BraTS21 (T2)", "Dice (%)")], rows, "Run made-up.")
+    write_sheets({"table1": sheet, "table3": sheet}, folder / "sheets.json")
+    return sorted(folder.glob("*.csv"))
 
 
 def _write_figures(folder):

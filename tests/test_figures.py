@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import sys
+from pathlib import Path
 
 import matplotlib.colors
 import matplotlib.image
@@ -16,7 +18,11 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from uad.common import pictures
 from uad.common.errors import InputError
-from uad.reporting import architecture, figures, overview, panels, residuals, style
+from uad.reporting import figures, overview, panels, residuals, style
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+
+import architecture  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -310,6 +316,11 @@ def test_residual_figure_shows_two_slices_apart_of_each_cohort(tmp_path):
 def test_a_flat_volume_has_no_two_slices():
     with pytest.raises(InputError, match="3 slices is too flat"):
         residuals.two_slices(np.zeros((3, 4, 4)), np.ones((3, 4, 4)))
+
+
+def test_the_drawing_of_the_method_is_that_of_its_tool(tmp_path):
+    for path in style.save(architecture.architecture_figure(), tmp_path / "fig1"):
+        assert path.read_bytes() == Path(style.__file__).with_name(path.name).read_bytes(), "run tools/architecture.py"
 
 
 def test_the_drawing_of_the_method_has_no_text_on_text():

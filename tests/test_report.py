@@ -4,8 +4,11 @@ import base64
 import gzip
 import json
 import math
+import re
+import shutil
 from html.parser import HTMLParser
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import made_up_run as run
 import nibabel as nib
@@ -16,8 +19,8 @@ import pytest
 from uad.common import pictures
 from uad.common.errors import InputError
 from uad.reporting.benchmarks import read_benchmarks
-from uad.reporting.report import breakdown, build, comparisons, costs, niivue, origins, quality, reproduced, scans
-from uad.reporting.report.page import duration, number
+from uad.reporting.elements import duration, number
+from uad.reporting.page import breakdown, build, comparisons, costs, niivue, origins, quality, scans, sections
 
 PLACE = ("brats21", "t2")
 
@@ -109,18 +112,23 @@ def test_names_from_the_data_are_text_not_markup(report):
 
 def test_the_reproduction_report_is_part_of_the_page(report, page):
     text = (report / "index.html").read_text()
-    section = text[text.index('<section id="reproduction">') : text.index('<section id="tables">')]
+    section = text[text.index('<section id="reproduction"') : text.index('<section id="tables"')]
     summary, details = section.split("<details>")
-    assert "How cells are judged." in summary and ">Table 3</td>" in summary
-    assert "<h3>Misses: outside the band (1)</h3>" in details
-    assert "&lt;i&gt;Near&lt;/i&gt;" in details  # a name is no markup
-    assert page.headings.count("h1") == 1
+    assert "Reference: the tables of arXiv 2312.04215" in summary and ">Table 3</th>" in summary
+    assert "<strong>These are phantoms, not the paper's data.</strong>" in summary
+    assert "<h3>Misses: outside the band (2)</h3>" in details
+    assert "<code>train.learning_rate</code>" in details
+    assert "&lt;b&gt;North&lt;/b&gt;" in details  # a setting is no markup
+    assert "reproduction.md" in page.links and page.headings.count("h1") == 1
 
 
-def test_a_file_that_is_no_reproduction_report_is_refused(tmp_path):
-    (tmp_path / "reproduction.md").write_text("nothing")
-    with pytest.raises(InputError, match="holds no reproduction report"):
-        reproduced.reproduction_section(tmp_path / "reproduction.md")
+def test_printed_tables_are_as_their_sheets(report):
+    text = (report / "index.html").read_text()
+    section = text[text.index('<section id="headline"') : text.index('<section id="significance"')]
+    assert "<caption>Table 3: detection on the test sets</caption>" in section
+    assert '<td class="stub">✓</td><td><b>75.25</b><br><small>(7.00)</small></td>' in section
+    assert 'colspan="1" scope="colgroup">BraTS21 (T2)</th>' in section
+    assert 'Run made-up.\nFiles: <a href="tables/table3.csv">table3.csv</a>.' in section
 
 
 def test_figures_come_with_the_overview_first_and_the_curves_apart(report, page):
@@ -142,12 +150,31 @@ def test_a_failed_report_leaves_the_one_before(inputs, tmp_path):
     folder = tmp_path / "report"
     folder.mkdir()
     (folder / "index.html").write_text("before")
-    empty = tmp_path / "table3.html"
-    empty.write_text("<p>nothing</p>")
-    broken = {**inputs, "tables": [empty, *(path for path in inputs["tables"] if path.name != "table3.html")]}
-    with pytest.raises(InputError, match=r"table3.html: holds no table"):
+    broken = run.write_run(tmp_path / "broken")
+    (broken["results"] / "tables" / "sheets.json").write_text("{")
+    with pytest.raises(InputError, match=r"sheets.json: holds no tables"):
         build.build_report(run.SETTINGS, build.Inputs(**broken), folder, lambda line: None)
     assert (folder / "index.html").read_text() == "before"
+
+
+def test_a_figure_without_caption_is_named(tmp_path):
+    inputs = run.write_run(tmp_path / "made-up")
+    odd = inputs["figures"][0].with_name("fig99.png")
+    shutil.copyfile(inputs["figures"][0], odd)
+    with pytest.raises(InputError, match=r"fig99.png: has no caption"):
+        build.build_report(
+            run.SETTINGS, build.Inputs(**{**inputs, "figures": [odd]}), tmp_path / "report", lambda line: None
+        )
+
+
+def test_snakemakes_report_has_the_captions_of_the_page():
+    captions = {name: caption for section in sections.read_spec() for name, caption in section.captions.items()}
+    folder = Path(__file__).parents[1] / "rules" / "report"
+    said = dict(
+        re.findall(r"^(\S+)\n  (.+)$", "\n".join(path.read_text() for path in folder.glob("*.rst")), re.MULTILINE)
+    )
+    assert set(said) == {name for name in captions if name.startswith(("table", "fig", "overview", "curves", "repro"))}
+    assert said == {name: captions[name].partition(" {")[0].rstrip(".") for name in said}
 
 
 # --- the viewer's volumes ---
@@ -247,16 +274,16 @@ def test_every_reading_is_a_line(lines):
 
 
 def test_spread_over_test_volumes(lines):
-    table = breakdown.cohort_table(lines, PLACE, range(1))
+    table = breakdown.cohort_table(lines, range(1))
     # scan-2 0.70, scan-3 0.80: quartiles lie a quarter of the way in
     assert texts(table)[0][:6] == ["Near", "2", "75.0", "75.0", "72.5", "77.5"]
 
 
 def test_sites_and_sizes_hold_their_own_volumes(lines):
-    sites = breakdown.site_table(lines, PLACE, range(1), "dice")
+    sites = breakdown.site_table(lines, range(1), "dice")
     assert sites.heads == ["Arm", f"{run.ODD_SITE} (n = 1)", "Plain (n = 1)"]
     assert texts(sites)[0] == ["Near", "80.00", "70.00"]
-    sizes = breakdown.lesion_table(lines, PLACE, range(1))
+    sizes = breakdown.lesion_table(lines, range(1))
     assert sizes.heads[1:] == [
         "below 1 ml (n = 1)", "1 to 10 ml (n = 0)", "10 to 50 ml (n = 1)", "50 ml and more (n = 0)",
     ]  # fmt: skip
@@ -265,13 +292,13 @@ def test_sites_and_sizes_hold_their_own_volumes(lines):
 
 def test_a_stratum_includes_its_lower_edge(lines):
     moved = [breakdown.Line("Near", False, lines[0].rows.assign(lesion_ml=[1.0, 50.0]))]
-    sizes = breakdown.lesion_table(moved, PLACE, range(1))
+    sizes = breakdown.lesion_table(moved, range(1))
     assert texts(sizes)[0] == ["Near", "–", "70.00", "–", "80.00"]
 
 
 def test_a_cohort_of_one_site_has_no_table_of_sites(lines):
     alone = [breakdown.Line(line.label, line.control, line.rows.assign(site="here")) for line in lines]
-    assert breakdown.site_table(alone, PLACE, range(1), "dice") is None
+    assert breakdown.site_table(alone, range(1), "dice") is None
 
 
 # --- significance ---
@@ -301,7 +328,7 @@ def test_errors_are_ordered_with_the_smallest_first_and_intervals_are_one_column
 
 def test_failed_scans_are_counted_and_named(inputs):
     rows = quality.read_shards(inputs["shards"])
-    table = quality.summary_table(rows, [PLACE])
+    table = quality.preprocessing_table(rows, [PLACE])
     # brain 1400, 1410, 1420, 1430 ml; atlas Dice 0.95, 0.94, 0.93, 0.92
     assert texts(table) == [
         ["BraTS21 (T2)", "5", "1", "1415", "1400", "1430", "0.935", "0.920", "0.90", "1.20", "0.10", "1.5"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from uad.reporting.report import build
+from uad.reporting.page import build
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.webdriver.chrome.service import Service  # noqa: E402

@@ -10,8 +10,9 @@ import yaml
 from uad.config import resolve
 from uad.config.protocols import CHOICES
 from uad.reporting.comparison import compare, orders
+from uad.reporting.markdown import render_part
 from uad.reporting.paper_numbers import PAPER_MODALITY, paper_tables
-from uad.reporting.protocol_text import choices_text, value_in_force
+from uad.reporting.protocol_text import choices_parts, value_in_force
 from uad.reporting.reproduction import About, reproduction_report
 from uad.reporting.tables import COLUMNS
 
@@ -62,7 +63,7 @@ def config():
 
 
 def report_of(tables, config, arms=ARMS, phantom=False):
-    return reproduction_report(SIZES, tables, arms, About("full", "clean", phantom, config))
+    return reproduction_report({1: SIZES, **tables}, arms, About("full", "clean", phantom, config))
 
 
 def section(text, title):
@@ -203,12 +204,16 @@ def test_phantoms_are_announced_before_any_number(config):
 # --- protocol -------------------------------------------------------------------------------------
 
 
+def choices_of(protocol, config):
+    return "\n\n".join(map(render_part, choices_parts(protocol, config)))
+
+
 def test_choices_are_those_the_resolved_configuration_has(config):
-    text = choices_text("clean", config)
+    text = choices_of("clean", config)
     assert "departs from protocol clean nowhere" in text
     for choice in CHOICES:
         assert f"| `{choice.key}` |" in text
-    changed = choices_text("authors", config)
+    changed = choices_of("authors", config)
     head = changed.split("As the protocol has them:")[0]
     assert '| `preprocess.registration.label_interpolation` | `"nearestNeighbor"` | `"linear"` |' in head
     assert "`postprocess.order`" not in head  # the same in both

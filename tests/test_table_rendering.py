@@ -19,9 +19,10 @@ from made_up_tables import (
     volumes,
 )
 
+from uad.reporting.elements import Cell
 from uad.reporting.paper_numbers import paper_tables
 from uad.reporting.render import render_html, render_latex, render_markdown, write_table
-from uad.reporting.sheets import Entry, Sheet, results_note, results_sheet, splits_sheet
+from uad.reporting.sheets import new_sheet, results_note, results_sheet, splits_sheet
 from uad.reporting.split_sizes import table1
 from uad.reporting.tables import Reader, read_csv, table2, table3, table4
 
@@ -153,7 +154,7 @@ def test_latex_compiles_within_the_text_width(number, tmp_path):
 def test_latex_of_a_wide_table_is_cut_between_column_groups():
     groups = [("a", 6), ("b", 6), ("c", 1), ("d", 3), ("e", 12)]
     columns = [(group, f"{group}{place}") for group, width in groups for place in range(width)]
-    text = render_latex(Sheet(["Arm"], columns, [(["x"], [Entry(head) for _, head in columns])], "note"))
+    text = render_latex(new_sheet(["Arm"], columns, [(["x"], [Cell(head) for _, head in columns])], "note"))
     rows = [line for line in text.splitlines() if line.startswith("x &")]
     assert [row.count("&") for row in rows] == [6, 10, 12]
     assert " & ".join(head for _, head in columns) in " & ".join(row[4:-3] for row in rows)

@@ -1,6 +1,7 @@
 """Draw the figures: the method, examples per cohort, Dice against noise level, maps of all arms, overview."""
 
 import argparse
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,6 @@ from matplotlib.figure import Figure
 from uad.common.errors import run_program
 from uad.common.recipe import read_settings
 from uad.reporting import style
-from uad.reporting.architecture import architecture_figure
 from uad.reporting.curves import learning_curves_figure, read_curves
 from uad.reporting.experiments import contrast_figure, histograms_figure, load_experiments
 from uad.reporting.figures import t_test_figure
@@ -21,6 +21,8 @@ from uad.reporting.paper_numbers import cohort_title
 from uad.reporting.residuals import residuals_figure
 from uad.reporting.scores import read_scores
 from uad.workflow.provenance import Provenance
+
+REPORTING = Path(__file__).parent / "uad" / "reporting"  # has fig1, the same in every run: tools/architecture.py
 
 
 def main() -> None:
@@ -40,7 +42,7 @@ def main() -> None:
     scores = read_scores(arguments.scores, arms, len(folds))
     places = [tuple(place) for place in settings["pathological"]]
     shown = [arm["arm"] for arm in arms if not arm["control"]] or [arm["arm"] for arm in arms]
-    figures: dict[str, Callable[[], Figure]] = {"fig1": architecture_figure}
+    figures: dict[str, Callable[[], Figure]] = {}
 
     def examples_of(cohort: str, modality: str) -> dict[str, dict[str, Any]]:
         files = {arm: arguments.examples / arm / modality / "fold0.npz" for arm in shown}
@@ -74,6 +76,8 @@ def main() -> None:
         )
     figures["overview"] = partial(overview_figure, scores, arms, places, folds, str(settings["single"]))
     style.save_all(figures, arguments.folder, arguments.workers)
+    for name in ("fig1.png", "fig1.svg"):
+        shutil.copyfile(REPORTING / name, arguments.folder / name)
     provenance.write(arguments.folder / "provenance.json", rows=len(scores))
 
 

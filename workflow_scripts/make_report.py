@@ -6,7 +6,8 @@ from pathlib import Path
 
 from uad.common.errors import run_program
 from uad.common.recipe import read_settings
-from uad.reporting.report.build import Inputs, build_report
+from uad.reporting.page.build import build_report
+from uad.reporting.page.run import Inputs
 from uad.workflow.provenance import Provenance
 
 

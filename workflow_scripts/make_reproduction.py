@@ -6,8 +6,7 @@ from pathlib import Path
 from uad.common.errors import run_program
 from uad.common.files import atomic_path
 from uad.common.recipe import read_settings
-from uad.reporting.reproduction import About, reproduction_report
-from uad.reporting.tables import read_csv
+from uad.reporting.reproduction import About, read_tables, reproduction_report
 
 
 def main() -> None:
@@ -18,9 +17,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     settings = read_settings(arguments.settings)
-    tables = {int(path.stem.removeprefix("table")): read_csv(path) for path in arguments.tables}
     about = About(settings["run"], settings["protocol"], settings["phantom"], settings["config"])
-    report = reproduction_report(tables.pop(1), tables, settings["arms"], about)
+    report = reproduction_report(read_tables(arguments.tables), settings["arms"], about)
     with atomic_path(arguments.output) as temporary:
         temporary.write_text(report, encoding="utf-8", newline="\n")
     print(f"{arguments.output}: written")

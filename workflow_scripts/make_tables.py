@@ -9,7 +9,7 @@ from uad.common.recipe import read_settings
 from uad.common.tabular import read_table
 from uad.reporting.render import write_table
 from uad.reporting.scores import read_scores
-from uad.reporting.sheets import results_note, results_sheet, splits_sheet
+from uad.reporting.sheets import results_note, results_sheet, splits_sheet, write_sheets
 from uad.reporting.split_sizes import table1
 from uad.reporting.tables import Reader, table2, table3, table4
 from uad.workflow.provenance import Provenance
@@ -42,7 +42,8 @@ def main() -> None:
     splits = {path.stem: read_splits(path) for path in arguments.splits}
     held = {path.stem: set(read_table(path)["subject"]) for path in arguments.stores}
     sizes = table1(splits, held, healthy, pathological, range(folds))
-    write_table(sizes, splits_sheet(sizes, *run), arguments.folder / "table1")
+    sheets = {"table1": splits_sheet(sizes, *run)}
+    write_table(sizes, sheets["table1"], arguments.folder / "table1")
     tables = {
         "table2": table2(scores, arms, healthy, pathological, reader),
         "table3": table3(scores, arms, pathological, reader),
@@ -52,8 +53,9 @@ def main() -> None:
     for name, table in tables.items():
         if settings["phantom"]:
             table["band"] = ""  # phantoms neither reproduce the paper nor fail to
-        sheet = results_sheet(table, arms, results_note(table, *run, reader.unit, arms))
-        write_table(table, sheet, arguments.folder / name)
+        sheets[name] = results_sheet(table, arms, results_note(table, *run, reader.unit, arms))
+        write_table(table, sheets[name], arguments.folder / name)
+    write_sheets(sheets, arguments.folder / "sheets.json")
     provenance.write(arguments.folder / "provenance.json", rows=len(scores))
 
 

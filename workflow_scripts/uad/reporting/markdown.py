@@ -1,8 +1,8 @@
-"""Plain Markdown tables."""
+"""Parts of a report as Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from uad.reporting.elements import Bullets, Part, Table, Text
 
 
 def escape_markdown(text: str) -> str:
@@ -14,8 +14,18 @@ def escape_markdown(text: str) -> str:
     return text
 
 
-def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], text: Collection[int] = (0,)) -> str:
-    """A GitHub-flavoured table; the columns `text` are aligned left, the others right. Cells are escaped."""
-    rule = ["---" if column in text else "--:" for column in range(len(heads))]
-    lines = [list(map(escape_markdown, heads)), rule, *(list(map(escape_markdown, row)) for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def render_part(part: Part) -> str:
+    """A table (GitHub-flavoured, its cells escaped), list or paragraph (a warning is a quotation) as Markdown."""
+    match part:
+        case Table():
+            rule = ["---" if column in part.words else "--:" for column in range(len(part.heads))]
+            rows = [part.heads, *([cell.text for cell in line] for line in part.lines)]
+            heads, *lines = [list(map(escape_markdown, row)) for row in rows]
+            text = "\n".join("| " + " | ".join(line) + " |" for line in [heads, rule, *lines])
+            return f"{text}\n\n{part.note}" if part.note else text
+        case Bullets():
+            return "\n".join(f"- {line}" for line in part.lines)
+        case Text():
+            return f"> {part.text}" if part.css == "warning" else part.text
+        case _:
+            raise TypeError(f"{type(part).__name__} has no Markdown")

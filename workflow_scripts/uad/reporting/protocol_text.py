@@ -1,13 +1,13 @@
-"""The protocol choices in force in a run, as Markdown.  docs/protocols.md"""
+"""The protocol choices in force in a run.  docs/protocols.md"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from uad.config.protocols import CHOICES, FIXED
-from uad.reporting.markdown import markdown_table
+from uad.reporting.elements import Cell, Marked, Part, Table, Text
 
 
 def value_in_force(config: Mapping[str, Any], key: str) -> Any:
@@ -20,7 +20,7 @@ def value_in_force(config: Mapping[str, Any], key: str) -> Any:
     return block
 
 
-def choices_text(protocol: str, config: Mapping[str, Any]) -> str:
+def choices_parts(protocol: str, config: Mapping[str, Any]) -> list[Part]:
     """Every choice with the value the run really has; those that the configuration changed come first."""
     changed, kept = [], []
     for choice in filter(lambda choice: _concerns(choice.key, config), CHOICES):
@@ -28,26 +28,26 @@ def choices_text(protocol: str, config: Mapping[str, Any]) -> str:
         row = [choice.id, f"`{choice.key}`", _text(found), _text(asked), choice.about]
         (kept if _same(found, asked) else changed).append(row)
     heads = ["id", "key", "in force", f"protocol {protocol}", "about"]
-    columns = range(len(heads))
-    parts = []
+    parts: list[Part] = []
     if changed:
-        parts.append(f"**The configuration departs from protocol {protocol} in {len(changed)} places:**")
-        parts.append(markdown_table(heads, changed, text=columns))
+        parts.append(Text(Marked(f"**The configuration departs from protocol {protocol} in {len(changed)} places:**")))
+        parts.append(_table(heads, changed))
     else:
-        parts.append(f"The configuration departs from protocol {protocol} nowhere.")
-    parts.append("As the protocol has them:")
-    parts.append(markdown_table(heads, kept, text=columns))
+        parts.append(Text(f"The configuration departs from protocol {protocol} nowhere."))
+    parts += [Text("As the protocol has them:"), _table(heads, kept)]
     own = [
         [arm, _text(settings["params"] or None), _text(settings["train"] or None)]
         for arm, settings in config["arms"].items()
         if settings["params"] or settings["train"]
     ]
     if own:
-        parts.append("Arms with settings of their own:")
-        parts.append(markdown_table(["arm", "params", "train"], own, text=(0, 1, 2)))
-    parts.append("Where there is nothing to choose:")
-    parts.append(markdown_table(["id", "what we do"], [[number, text] for number, text in FIXED.items()], text=(0, 1)))
-    return "\n\n".join(parts)
+        parts += [Text("Arms with settings of their own:"), _table(["arm", "params", "train"], own)]
+    fixed = _table(["id", "what we do"], FIXED.items())
+    return [*parts, Text("Where there is nothing to choose:"), fixed]
+
+
+def _table(heads: Sequence[str], rows: Iterable[Iterable[str]]) -> Table:
+    return Table(heads, [[Cell(Marked(text)) for text in row] for row in rows], words=range(len(heads)))
 
 
 def _concerns(key: str, config: Mapping[str, Any]) -> bool:

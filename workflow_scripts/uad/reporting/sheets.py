@@ -1,17 +1,23 @@
-"""What a printed table says, before it takes a form: rows of entries from the long tables.
+"""What a printed table says, before it takes a form: a sheet, whose cells hold the paper's value below ours.
 
-`render.py` writes a sheet as Markdown, LaTeX and HTML.
+`render.py` writes a sheet as Markdown, LaTeX and HTML; the page of the run has it from `sheets.json`, since the long
+tables hold six digits and a number rounded twice may end in another one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 
+from uad.common.errors import InputError
+from uad.common.files import atomic_path
+from uad.reporting.elements import Cell, Table
 from uad.reporting.paper_numbers import METRICS, REMOVED, cohort_title
 from uad.reporting.split_sizes import UNUSED
 from uad.reporting.statistics import ALPHA
@@ -24,40 +30,48 @@ Column = tuple[str, str, str]  # cohort, modality, metric
 Line = tuple[str, int, int, str]  # arm, ens, ssl, removed
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One printed cell: our value, the paper's (or ""), `band` ("within", "outside", ""), and marks."""
-
-    ours: str
-    paper: str = ""
-    band: str = ""
-    bold: bool = False
-    star: bool = False
-    partial: bool = False
+_SHEETS = TypeAdapter(dict[str, Table])
 
 
-@dataclass(frozen=True)
-class Sheet:
+def write_sheets(sheets: Mapping[str, Table], path: Path) -> None:
+    """Write sheets by name as JSON."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(_SHEETS.dump_json(dict(sheets)))
+
+
+def read_sheets(path: Path) -> dict[str, Table]:
+    """What `write_sheets` wrote.  Raises `InputError` where the file is missing or damaged."""
+    try:
+        return _SHEETS.validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        raise InputError(f"{path}: holds no tables; delete the folder {path.parent} and run again") from None
+
+
+def new_sheet(
+    stub: Sequence[str],
+    columns: Sequence[tuple[str, str]],
+    rows: Iterable[tuple[Sequence[str], Sequence[Cell]]],
+    note: str,
+) -> Table:
     """A printed table.
 
-    Attributes:
+    Args:
         stub: headings of the leading text columns.
         columns: (group, heading) of the other columns; a group spans neighbours, "" is none.
-        rows: (texts of the stub, entries).
+        rows: (texts of the stub, the other cells).
         note: what the numbers are, one line.
     """
+    heads = [*stub, *(heading for _, heading in columns)]
+    groups = [(group, len(list(same))) for group, same in groupby(columns, key=lambda column: column[0])]
+    lines = [[*map(Cell, texts), *cells] for texts, cells in rows]
+    return Table(heads, lines, note, list(range(len(stub))), groups=groups)
 
-    stub: list[str]
-    columns: list[tuple[str, str]]
-    rows: list[tuple[list[str], list[Entry]]]
-    note: str
 
-
-def results_sheet(table: pd.DataFrame, arms: Sequence[Mapping[str, Any]], note: str) -> Sheet:
+def results_sheet(table: pd.DataFrame, arms: Sequence[Mapping[str, Any]], note: str) -> Table:
     """Tables 2 to 4 wide like the paper: a row per arm and reading (and step left out), a column per cohort and
     metric. Bold is the best arm of a column that is no control; Table 4 ranks nothing.
     """
-    entries: dict[tuple[Line, Column], Entry] = {}
+    entries: dict[tuple[Line, Column], Cell] = {}
     for column, cells in table.groupby(["cohort", "modality", "metric"], sort=False):
         best = _best(cells, METRICS[column[2]].better, {arm["arm"] for arm in arms if arm["control"]})
         for cell in cells.itertuples():
@@ -77,7 +91,7 @@ def results_sheet(table: pd.DataFrame, arms: Sequence[Mapping[str, Any]], note: 
         stub += [REMOVED[line[3]][1]] if ablation else []
         rows.append((stub, [entries[line, column] for column in columns]))
     heads = [(cohort_title(cohort, modality), METRICS[metric].heading) for cohort, modality, metric in columns]
-    return Sheet(["Arm", "ENS", "SSL", *(["without"] if ablation else [])], heads, rows, note)
+    return new_sheet(["Arm", "ENS", "SSL", *(["without"] if ablation else [])], heads, rows, note)
 
 
 def _best(cells: pd.DataFrame, better: int, controls: set[str]) -> set[Any]:
@@ -87,13 +101,14 @@ def _best(cells: pd.DataFrame, better: int, controls: set[str]) -> set[Any]:
     return set(ranked.index[ranked == ranked.max()])
 
 
-def _entry(cell: Any, decimals: int, bold: bool) -> Entry:
+def _entry(cell: Any, decimals: int, bold: bool) -> Cell:
     ours = _EMPTY.get(cell.status) or number(cell.mean, cell.std, decimals, cell.delta)
     paper = ""
     if not math.isnan(cell.paper_mean):
         text = number(cell.paper_mean, cell.paper_std, decimals, cell.paper_delta)
         paper = f"({BAND_MARKS[cell.band]} {text})" if cell.band else f"({text})"
-    return Entry(ours, paper, cell.band, bold, bool(cell.star), cell.status == "partial")
+    marks = ("*" if cell.star else "") + ("†" if cell.status == "partial" else "")
+    return Cell(ours, bold=bold, marks=marks, below=paper, band=cell.band)
 
 
 def number(mean: float, std: float, decimals: int, delta: float = math.nan) -> str:
@@ -154,13 +169,13 @@ def _undefined(table: pd.DataFrame) -> list[str]:
     return [f"Volumes without {scores}, left out (no lesion voxel): {', '.join(counts)}."]
 
 
-def splits_sheet(table: pd.DataFrame, run: str, protocol: str, phantom: bool) -> Sheet:
+def splits_sheet(table: pd.DataFrame, run: str, protocol: str, phantom: bool) -> Table:
     """Table 1: a row per cohort, the paper's size below ours; a range where folds differ."""
     rows = []
     for (cohort, modality), scans in table.groupby(["cohort", "modality"], sort=False):
         entries = [_size(scans[scans["split"] == split]) for split in ("train", "val", "test")]
         names = {name for text in scans["excluded_subjects"] for name in text.split(";") if name}
-        entries += [Entry(str(len(names))), _size(scans[scans["split"] == UNUSED])]
+        entries += [Cell(str(len(names))), _size(scans[scans["split"] == UNUSED])]
         rows.append(([cohort_title(cohort, modality), scans["kind"].iloc[0]], entries))
     heads = [("Scans per fold", "train"), ("Scans per fold", "validation"), ("Scans per fold", "test")]
     heads += [("", "excluded"), ("", "unused")]
@@ -168,10 +183,10 @@ def splits_sheet(table: pd.DataFrame, run: str, protocol: str, phantom: bool) ->
         f"{_run_text(run, protocol, phantom)} The paper's sizes in parentheses. Excluded: in the split table, but"
         " preprocessing failed or there is no scan of this modality. Unused: preprocessed, but in no split."
     )
-    return Sheet(["Cohort", "Kind"], heads, rows, note)
+    return new_sheet(["Cohort", "Kind"], heads, rows, note)
 
 
-def _size(scans: pd.DataFrame) -> Entry:
+def _size(scans: pd.DataFrame) -> Cell:
     low, high, paper = scans["scans"].min(), scans["scans"].max(), scans["paper"].iloc[0]
     ours = str(low) if low == high else f"{low}–{high}"
-    return Entry(ours if high else "–", "" if math.isnan(paper) else f"({paper:.0f})")
+    return Cell(ours if high else "–", below="" if math.isnan(paper) else f"({paper:.0f})")

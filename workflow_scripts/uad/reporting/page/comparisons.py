@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from uad.reporting.elements import NOTHING, Cell, Table, number
 from uad.reporting.paper_numbers import METRICS, cohort_title
-from uad.reporting.report.page import NOTHING, Cell, Table, number
 
 # column of the long table -> its heading; a table without the column lacks it here too
 _COLUMNS = {
@@ -40,7 +40,7 @@ def comparison_tables(table: pd.DataFrame, arms: Sequence[Mapping[str, Any]]) ->
             _line(cell, labels, columns, METRICS[metric].decimals)
             for cell in cells.sort_values("mean", ascending=better < 0, kind="stable").to_dict("records")
         ]
-        result.append(Table(f"{cohort_title(cohort, modality)}: {METRICS[metric].title}", heads, lines))
+        result.append(Table(heads, lines, caption=f"{cohort_title(cohort, modality)}: {METRICS[metric].title}"))
     return result
 
 

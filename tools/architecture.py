@@ -1,7 +1,13 @@
-"""The idea of cDDPM as a drawing, in place of the paper's Figure 1 (docs/paper.md#condition)."""
+"""The idea of cDDPM as a drawing, in place of the paper's Figure 1 (docs/paper.md#condition).
+
+It is the same in every run, so fig1.png and fig1.svg lie in the library; this draws them again:
+
+PYTHONPATH=workflow_scripts python tools/architecture.py
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
@@ -107,3 +113,7 @@ def _arrow(
     )  # fmt: skip
     middle = (start[0] + end[0]) / 2 + beside, (start[1] + end[1]) / 2 + above
     axes.text(*middle, text, ha="center", va="center", fontsize=6)
+
+
+if __name__ == "__main__":
+    style.save(architecture_figure(), Path(style.__file__).with_name("fig1"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -13,23 +12,12 @@ from PIL import Image
 from uad.common.pictures import scan_picture
 from uad.common.store import Store
 from uad.common.tabular import read_table
+from uad.reporting.elements import Cell, Picture, Table, number
 from uad.reporting.paper_numbers import cohort_title
-from uad.reporting.report.page import Cell, Table, number
 
 _MEASURED = ("seconds", "brain_ml", "atlas_dice", "n4_min", "n4_max", "clipped_fraction")
 
 Place = tuple[str, str]  # cohort, modality
-
-
-@dataclass(frozen=True)
-class Thumbnail:
-    """A picture of one scan: file name, size in pixels, and what stands below it."""
-
-    name: str
-    width: int
-    height: int
-    subject: str
-    facts: str
 
 
 def read_shards(paths: Sequence[Path]) -> pd.DataFrame:
@@ -38,7 +26,7 @@ def read_shards(paths: Sequence[Path]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def summary_table(rows: pd.DataFrame, places: Sequence[Place]) -> Table:
+def preprocessing_table(rows: pd.DataFrame, places: Sequence[Place]) -> Table:
     """Medians and extremes of the measured columns, per cohort and modality."""
     heads = [
         *("Cohort", "Scans", "Failed", "Brain (ml), median", "min", "max", "Dice with atlas brain, median", "lowest"),
@@ -56,7 +44,7 @@ def summary_table(rows: pd.DataFrame, places: Sequence[Place]) -> Table:
             number(part["n4_min"].min(), 2), number(part["n4_max"].max(), 2),
             number(100 * part["clipped_fraction"].max(), 2), number(part["seconds"].median(), 1),
         ])  # fmt: skip
-    return Table("Preprocessing per cohort", heads, lines)
+    return Table(heads, lines)
 
 
 def failure_table(rows: pd.DataFrame) -> Table:
@@ -66,7 +54,7 @@ def failure_table(rows: pd.DataFrame) -> Table:
         [Cell(row.subject), Cell(cohort_title(row.cohort, row.modality)), Cell(str(row.message))]
         for row in failed.itertuples()
     ]
-    return Table("Scans that failed in preprocessing", ["Subject", "Cohort", "Reason"], lines)
+    return Table(["Subject", "Cohort", "Reason"], lines, words=(0, 1, 2))
 
 
 def flag_table(rows: pd.DataFrame, places: Sequence[Place], results: Path) -> Table:
@@ -79,25 +67,26 @@ def flag_table(rows: pd.DataFrame, places: Sequence[Place], results: Path) -> Ta
         if record.is_file():
             flags += json.loads(record.read_text()).get("flags", {}).items()
         lines += [[Cell(subject), Cell(cohort_title(cohort, modality)), Cell(flag)] for subject, flag in sorted(flags)]
-    return Table("Scans to doubt", ["Subject", "Cohort", "What is unusual"], lines)
+    return Table(["Subject", "Cohort", "What is unusual"], lines, words=(0, 1, 2))
 
 
-def draw_thumbnails(rows: pd.DataFrame, place: Place, store: Store, count: int, folder: Path) -> list[Thumbnail]:
-    """Draw the `count` scans of a place that agree least with the atlas brain, worst first, into `folder`."""
+def draw_thumbnails(rows: pd.DataFrame, place: Place, store: Store, count: int, page: Path) -> list[Picture]:
+    """Draw the `count` scans that agree least with the atlas brain, worst first, into `page`/thumbnails."""
     cohort, modality = place
     part = rows[(rows["cohort"] == cohort) & (rows["modality"] == modality) & rows["subject"].isin(store.subjects)]
     part = part.sort_values(["atlas_dice", "subject"], kind="stable").head(count)
-    folder.mkdir(parents=True, exist_ok=True)
+    (page / "thumbnails").mkdir(parents=True, exist_ok=True)
     thumbnails = []
     for row in part.itertuples():
         scan = store.scan(row.subject)
         picture = scan_picture(scan.image, scan.mask, scan.label)
-        name = f"{cohort}_{modality}_{store.row(row.subject)}.png"  # a subject's name may not suit a file
-        Image.fromarray(picture).save(folder / name, optimize=True)
+        file = f"thumbnails/{cohort}_{modality}_{store.row(row.subject)}.png"  # a subject's name may not suit a file
+        Image.fromarray(picture).save(page / file, optimize=True)
         height, width = picture.shape[:2]
         facts = (
             f"brain {number(row.brain_ml, 0).text} ml, Dice with atlas brain {number(row.atlas_dice, 3).text}, "
             f"N4 {number(row.n4_min, 2).text} to {number(row.n4_max, 2).text}"
         )
-        thumbnails.append(Thumbnail(name, width, height, row.subject, facts))
+        alt = f"Three slices of {row.subject} with brain outline"
+        thumbnails.append(Picture(file, width, height, facts, title=row.subject, alt=alt))
     return thumbnails

@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from uad.reporting.report.page import Cell, Table, duration, number
+from uad.reporting.elements import Cell, Table, duration, number
 
 # Stages in the order in which they run; others come after them.
 _ORDER = (
-    *(
-        "acquire",
-        "phantom",
-        "unpack",
-        "sri24",
-        "hd_bet",
-        "medicalnet",
-        "authors_splits",
-        "ingest",
-        "splits",
-        "skull_strip",
-        "register",
-        "flag_outliers",
-        "pack",
-    ),
-    *("backbone", "pretrain", "train", "reconstruct", "score", "experiments"),
-    *("tables", "reproduction", "figures", "check"),
+    *("acquire", "phantom", "unpack", "sri24", "hd_bet", "medicalnet", "authors_splits", "ingest", "splits"),
+    *("skull_strip", "register", "flag_outliers", "pack", "backbone", "pretrain", "train", "reconstruct"),
+    *("score", "experiments", "tables", "reproduction", "figures", "check"),
 )
 
 
@@ -43,7 +29,7 @@ def stage_table(jobs: pd.DataFrame) -> Table:
         ])  # fmt: skip
     total = duration(jobs["s"].sum())
     note = f"Jobs that ran side by side count each: {total.text} in all." if len(jobs) else ""
-    return Table("Runtime and memory per stage", heads, lines, note)
+    return Table(heads, lines, note)
 
 
 def job_table(jobs: pd.DataFrame) -> Table:
@@ -52,7 +38,7 @@ def job_table(jobs: pd.DataFrame) -> Table:
         [Cell(f"{job.stage} {job.job}".strip()), duration(job.s), duration(job.cpu_time), number(job.max_rss, 0)]
         for job in sorted(jobs.itertuples(), key=lambda job: (_rank(job.stage), job.job))
     ]
-    return Table("Every job", ["Job", "Time", "CPU time", "Peak memory (MB)"], lines)
+    return Table(["Job", "Time", "CPU time", "Peak memory (MB)"], lines)
 
 
 def _rank(stage: str) -> tuple[int, str]:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uad.reporting.report.page import NOTHING, Cell, Table, duration
+from uad.reporting.elements import NOTHING, Cell, Table, duration
 
-_SEEDS = ("seed",)
 _PATTERNS = (
     *("cohorts/*.json", "splits/*.json", "skull_stripped/*/shard-*.json", "preprocessed/*/shard-*.json"),
     *("store/*.json", "backbone/*.json", "metrics/**/*.json", "**/provenance.json"),
@@ -88,7 +87,7 @@ def summary_table(origins: Sequence[Origin], config: dict[str, Any]) -> Table:
         "Seed of the run": Counter([str(config["seed"])]),
     }
     lines = [[Cell(name), Cell("; ".join(_counted(values)) or NOTHING)] for name, values in facts.items()]
-    return Table("Code, machine and seed", ["Fact", "Value (number of results)"], lines)
+    return Table(["Fact", "Value (number of results)"], lines, words=(0, 1))
 
 
 def package_table(origins: Sequence[Origin]) -> Table:
@@ -98,7 +97,7 @@ def package_table(origins: Sequence[Origin]) -> Table:
     for name in names:
         versions = Counter(origin.record["packages"][name] for origin in origins if name in origin.record["packages"])
         lines.append([Cell(name), Cell("; ".join(_counted(versions) if len(versions) > 1 else versions))])
-    return Table("Packages", ["Package", "Version"], lines)
+    return Table(["Package", "Version"], lines, words=(0, 1))
 
 
 def result_table(origins: Sequence[Origin], link: str) -> Table:
@@ -107,15 +106,14 @@ def result_table(origins: Sequence[Origin], link: str) -> Table:
     lines = []
     for origin in origins:
         record = origin.record
-        seeds = [str(record[key]) for key in _SEEDS if key in record] or [str(record["settings"].get("seed", NOTHING))]
         lines.append([
             Cell(str(origin.path.with_suffix("")), link=f"{link}/{origin.path.as_posix()}"),
             Cell(record.get("started", NOTHING).removesuffix("Z").replace("T", " ")),
             duration(record.get("seconds", float("nan"))),
             Cell(origin.commit),
-            Cell(seeds[0]),
+            Cell(str(record.get("seed", record["settings"].get("seed", NOTHING)))),
         ])  # fmt: skip
-    return Table("Results and their records", heads, lines)
+    return Table(heads, lines, words=range(len(heads)))
 
 
 def _counted(values: Counter) -> list[str]:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from uad.reporting.cells import build_cell, cell_rows, readings_of, select_rows
-from uad.reporting.paper_numbers import METRICS, cohort_title
-from uad.reporting.report.page import Cell, Table, number
+from uad.reporting.elements import Cell, Table, number
+from uad.reporting.paper_numbers import METRICS
 
 LESION_ML = (1.0, 10.0, 50.0)  # edges of the lesion-size strata in ml; a stratum includes its lower edge
 _PERCENT = METRICS["dice"].scale
@@ -57,7 +57,7 @@ def lines_of(scores: pd.DataFrame, arms: Sequence[Arm], place: Place, folds: Seq
     return lines
 
 
-def cohort_table(lines: Sequence[Line], place: Place, folds: Sequence[int]) -> Table:
+def cohort_table(lines: Sequence[Line], folds: Sequence[int]) -> Table:
     """Spread of Dice over volumes, and the scores that Table 3 leaves out, all in %."""
     heads = ["Arm", "Volumes", *(f"Dice, {name}" for name in _SPREAD), "AUPRC", *_EXTRA.values()]
     table = []
@@ -67,19 +67,18 @@ def cohort_table(lines: Sequence[Line], place: Place, folds: Sequence[int]) -> T
         others = [_mean_percent(line, column) for column in _EXTRA]
         values = [dice.mean(), *quartiles, line.scores("auprc", folds).mean(), *others]
         table.append([_head(line), Cell(_volumes(dice), len(dice)), *map(number, values)])
-    return Table(f"{cohort_title(*place)}: distribution over test volumes, in %", heads, table)
+    return Table(heads, table)
 
 
-def site_table(lines: Sequence[Line], place: Place, folds: Sequence[int], metric: str) -> Table | None:
+def site_table(lines: Sequence[Line], folds: Sequence[int], metric: str) -> Table | None:
     """A metric's mean per site; None where the cohort's table names no more than one."""
     sites = _first(lines, "site").fillna("").replace("", "unnamed")
     if sites.nunique() < 2:
         return None
-    title = f"{cohort_title(*place)}: {METRICS[metric].heading} per site"
-    return _grouped(lines, title, metric, folds, sites, sorted(sites.unique()))
+    return _grouped(lines, metric, folds, sites, sorted(sites.unique()))
 
 
-def lesion_table(lines: Sequence[Line], place: Place, folds: Sequence[int]) -> Table:
+def lesion_table(lines: Sequence[Line], folds: Sequence[int]) -> Table:
     """Mean Dice per lesion-size stratum."""
     volumes = _first(lines, "lesion_ml")
     volumes = volumes[volumes > 0]
@@ -90,12 +89,11 @@ def lesion_table(lines: Sequence[Line], place: Place, folds: Sequence[int]) -> T
     ]
     names.append(f"{LESION_ML[-1]:g} ml and more")
     strata = pd.cut(volumes, edges, right=False, labels=names).astype(str)
-    title = f"{cohort_title(*place)}: {METRICS['dice'].heading} by lesion volume"
-    return _grouped(lines, title, "dice", folds, strata, names)
+    return _grouped(lines, "dice", folds, strata, names)
 
 
 def _grouped(
-    lines: Sequence[Line], title: str, metric: str, folds: Sequence[int], groups: pd.Series, names: Sequence[str]
+    lines: Sequence[Line], metric: str, folds: Sequence[int], groups: pd.Series, names: Sequence[str]
 ) -> Table:
     """A metric's mean over the volumes of each group; `groups` maps subject -> name of its group."""
     sizes = groups.value_counts()
@@ -106,7 +104,7 @@ def _grouped(
         if means.isna().all():  # an arm without reconstruction has no SSIM
             continue
         table.append([_head(line), *(number(means.get(name), METRICS[metric].decimals) for name in names)])
-    return Table(title, heads, table)
+    return Table(heads, table)
 
 
 def _first(lines: Sequence[Line], column: str) -> pd.Series:
@@ -124,4 +122,4 @@ def _volumes(scores: pd.Series) -> str:
 
 
 def _head(line: Line) -> Cell:
-    return replace(Cell(line.label), css="control" if line.control else "")
+    return Cell(line.label, css="control" if line.control else "")

@@ -1,0 +1,180 @@
+"""The sections of the page: one function each, named as in spec.yaml, that gives what the section shows.
+
+A new section is an entry there and a function here; it may add files to `run.folder`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import yaml
+from PIL import Image
+
+from uad.reporting import style
+from uad.reporting.benchmarks import read_benchmarks
+from uad.reporting.elements import Bullets, Fold, Group, Part, Picture, Table, Text, Viewer
+from uad.reporting.page.breakdown import cohort_table, lesion_table, site_table
+from uad.reporting.page.comparisons import comparison_tables
+from uad.reporting.page.costs import job_table, stage_table
+from uad.reporting.page.origins import copy_records, doubts, package_table, result_table, summary_table
+from uad.reporting.page.quality import draw_thumbnails, failure_table, flag_table, preprocessing_table, read_shards
+from uad.reporting.page.run import Place, Run
+from uad.reporting.page.scans import ScanExporter
+from uad.reporting.paper_numbers import METRICS, cohort_title
+from uad.reporting.reproduction import About, reproduction_sections
+
+_CSS_DPI = 150  # figures are shown at this many pixels per printed inch
+
+
+@dataclass(frozen=True)
+class Section:
+    """An entry of spec.yaml, where its fields are explained."""
+
+    name: str
+    title: str
+    menu: str = ""
+    text: str = ""
+    captions: Mapping[str, str] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
+    empty: str = ""
+
+    def parts(self, run: Run) -> list[Part]:
+        """What stands below the heading; nothing where the section is to be left out."""
+        made: Callable[[Run, Section], list[Part]] = globals()[self.name]
+        parts = made(run, self) or ([Text(self.empty)] if self.empty else [])
+        return [Text(self.text), *parts] if self.text and parts else parts
+
+    def captioned(self, table: Table, name: str, **values: str) -> Table:
+        """The table with the caption of that name."""
+        return replace(table, caption=self.captions[name].format(**values))
+
+
+def read_spec() -> list[Section]:
+    """The sections in order."""
+    entries = yaml.safe_load(Path(__file__).with_name("spec.yaml").read_text(encoding="utf-8"))
+    return [Section(name, **entry) for name, entry in entries.items()]
+
+
+def headline(run: Run, section: Section) -> list[Part]:
+    checks = run.inputs.check.read_text().splitlines()
+    warnings = [Text(doubt, "warning") for doubt in doubts(run.origins, run.arms)]
+    return [*tables(run, section), Text(section.words["checks"], tag="h3"), Bullets(checks, "checks"), *warnings]
+
+
+def significance(run: Run, section: Section) -> list[Part]:
+    return [Group(comparison_tables(run.tables[3], run.arms), "columns")]
+
+
+def reproduction(run: Run, section: Section) -> list[Part]:
+    about = About(*(run.settings[key] for key in ("run", "protocol", "phantom", "config")))
+    opening, short, *rest = reproduction_sections(run.tables, run.arms, about).items()
+    shutil.copyfile(run.inputs.reproduction, run.folder / run.inputs.reproduction.name)
+    details = [part for title, parts in rest for part in (Text(title, tag="h3"), *parts)]
+    whole = [*details, Text("", "note", files=[run.inputs.reproduction.name])]
+    return [*opening[1], *short[1], Fold(section.captions["reproduction"], whole)]
+
+
+def tables(run: Run, section: Section) -> list[Part]:
+    """The printed tables that have a caption, with links to their files."""
+    shown = [name for name in section.captions if name in run.sheets]
+    files = {name: sorted(f"tables/{path.name}" for path in run.inputs.tables if path.stem == name) for name in shown}
+    return [replace(section.captioned(run.sheets[name], name), files=files[name]) for name in shown]
+
+
+def figures(run: Run, section: Section) -> list[Part]:
+    return [Group(curves(run, section), "plates")]
+
+
+def viewer(run: Run, section: Section) -> list[Part]:
+    kept = {tuple(path.parts[-3:-1]): path for path in run.inputs.viewer}
+    exporter = ScanExporter(run.settings, run.scores, kept, run.stores, run.folder / "volumes")
+    scans = [scan for place in run.places for scan in exporter.export(place, run.settings["viewer_scans"])]
+    none = [] if scans else [Text(section.words["none"])]
+    return [Text(section.words["about"].format(scans=len(scans))), *none, Viewer(scans)]
+
+
+def curves(run: Run, section: Section) -> list[Part]:
+    """The figures that have a caption; those of one pattern in the order of the run's files."""
+    pictures = []
+    for pattern, caption in section.captions.items():
+        stems = {
+            pattern.format(cohort=cohort, modality=modality): caption.format(
+                place=cohort_title(cohort, modality), modality=modality.upper()
+            )
+            for cohort, modality in run.places
+        }
+        pictures += [_picture(path, stems[path.stem]) for path in run.inputs.figures if path.stem in stems]
+    return pictures
+
+
+def _picture(path: Path, caption: str) -> Picture:
+    with Image.open(path) as image:
+        width, height = (round(side * _CSS_DPI / style.DPI) for side in image.size)
+    vector = path.with_suffix(".svg")
+    css = "plate wide" if width > 1.2 * height else "plate"
+    return Picture(
+        f"figures/{path.name}", width, height, caption,
+        vector=f"figures/{vector.name}" if vector.exists() else "", css=css,
+    )  # fmt: skip
+
+
+def cohorts(run: Run, section: Section) -> list[Part]:
+    return [
+        section.captioned(cohort_table(run.lines[place], run.folds), "cohort", place=cohort_title(*place))
+        for place in run.pathological
+    ]
+
+
+def sites(run: Run, section: Section) -> list[Part]:
+    asked = [*((place, "dice") for place in run.pathological), *((place, "ssim") for place in run.healthy)]
+    found = {(place, metric): site_table(run.lines[place], run.folds, metric) for place, metric in asked}
+    made = [_by_place(section, table, "site", *key) for key, table in found.items() if table is not None]
+    return [Group(made, "columns")] if made else []
+
+
+def lesions(run: Run, section: Section) -> list[Part]:
+    return [
+        _by_place(section, lesion_table(run.lines[place], run.folds), "lesion", place, "dice")
+        for place in run.pathological
+    ]
+
+
+def _by_place(section: Section, table: Table, name: str, place: Place, metric: str) -> Table:
+    return section.captioned(table, name, place=cohort_title(*place), metric=METRICS[metric].heading)
+
+
+def quality(run: Run, section: Section) -> list[Part]:
+    rows, words = read_shards(run.inputs.shards), section.words
+    failed, flagged = failure_table(rows), flag_table(rows, run.places, run.inputs.results)
+    parts: list[Part] = [section.captioned(preprocessing_table(rows, run.places), "summary")]
+    parts.append(section.captioned(failed, "failures") if failed.lines else Text(words["no_failure"]))
+    parts += [section.captioned(flagged, "flags")] if flagged.lines else []
+    parts += [Text(words["look"], tag="h3"), Text(words["pictures"])]
+    for place in run.places:
+        pictures = draw_thumbnails(rows, place, run.stores[place], run.settings["thumbnails"], run.folder)
+        counts = {"shown": len(pictures), "scans": len(run.stores[place].subjects)}
+        title = words["gallery"].format(place=cohort_title(*place), **counts)
+        parts.append(Fold(title, [Group(pictures, "gallery")], opened=place == run.places[0]))
+    return parts
+
+
+def costs(run: Run, section: Section) -> list[Part]:
+    jobs = read_benchmarks(run.inputs.results / "benchmarks")
+    every = Fold(section.words["jobs"].format(jobs=len(jobs)), [section.captioned(job_table(jobs), "jobs")])
+    return [section.captioned(stage_table(jobs), "stages"), every]
+
+
+def provenance(run: Run, section: Section) -> list[Part]:
+    copy_records(run.origins, run.inputs.results, run.folder / "provenance")
+    config, words = run.settings["config"], section.words
+    packages, records = package_table(run.origins), result_table(run.origins, "provenance")
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100)
+    return [
+        section.captioned(summary_table(run.origins, config), "summary"),
+        Fold(words["packages"].format(packages=len(packages.lines)), [section.captioned(packages, "packages")]),
+        Fold(words["records"].format(records=len(records.lines)), [section.captioned(records, "records")]),
+        Fold(words["config"], [Text(text, tag="pre")]),
+    ]

@@ -201,11 +201,6 @@ def arm_rows():
     ]
 
 
-def devices_of(arm):
-    """GPUs of one training: several only where its batches can be shared."""
-    return CONFIG.execution.devices if METHODS[arm].shares_batches else 1
-
-
 def model_of(arm, wildcards):
     return f"{RESULTS}/models/{arm}/{wildcards.modality}/fold{wildcards.fold}/model.safetensors"
 

@@ -39,7 +39,6 @@ class Method:
     postprocess: ClassVar[bool] = True  # False: the map enters after post-processing (controls)
     control: ClassVar[bool] = False  # proves the metrics; not a competitor
     parts: ClassVar[tuple[str, ...]] = ()  # sub-networks that train in turns, by their attribute of the network
-    shares_batches: ClassVar[bool] = False  # samples pass the network independently: several devices can share a batch
     chunk: int = 1  # consecutive slices of one volume that a training batch holds side by side
     gpu_hours: ClassVar[float] = 1.0  # time limit of one training on one GPU, asked from the cluster
     passes: ClassVar[int] = 1  # of the network per slice that is reconstructed

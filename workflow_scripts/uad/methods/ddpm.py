@@ -18,7 +18,6 @@ class DDPM(Method):
     Params = DiffusionSettings
     section = "diffusion"
     reads_noise_levels = True
-    shares_batches = True
     gpu_hours = 4.0
 
     def __init__(self, params: DiffusionSettings) -> None:

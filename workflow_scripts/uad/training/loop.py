@@ -23,7 +23,6 @@ from torch.utils.data import DataLoader
 
 from uad.common.errors import InputError, Interrupted
 from uad.common.memory import keep_freed_memory
-from uad.common.parallel import SharedPass, is_first_process
 from uad.common.seeds import seed_for
 from uad.methods import Method
 from uad.training.checkpoints import LearningCurve, RecipeMark, StopWhenAsked, WholeCheckpoints, read_checkpoint
@@ -75,11 +74,7 @@ class _Training(lightning.LightningModule):
         if self.method.parts:
             part = self.method.part_of_step(step, self.settings.max_steps)
             return self._move(part, step, images, generator)
-        devices = self.trainer.world_size
-        if devices == 1:
-            return self._checked(self.method.loss(self.network, images, generator), step)
-        loss = self._checked(self.method.loss(SharedPass(self.network), images, generator), step)
-        return loss * devices  # Lightning takes the mean of the processes' gradients, their sum is wanted
+        return self._checked(self.method.loss(self.network, images, generator), step)
 
     def _move(self, part: str, step: int, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         optimizer = self.optimizers()[self.method.parts.index(part)]
@@ -135,7 +130,6 @@ def train_arm(
     progress: Callable[[str], None],
     recipe: str = "",
     start_from: Path | None = None,
-    devices: int = 1,
 ) -> tuple[torch.nn.Module, list[dict[str, float]]]:
     """Train a method's network; returns the best network by healthy validation loss and its learning curve.
 
@@ -144,21 +138,14 @@ def train_arm(
         threads: CPU threads of the job; on a GPU all but one load data.
         recipe: what checkpoints belong to; one of another recipe is refused.
         start_from: model file of the arm's pre-training.
-        devices: GPUs (without one: processes) that share each batch.  Lightning starts the program once more for each
-            further one; all of them return the same.
 
     Raises:
-        InputError: the loss is not finite, a checkpoint is damaged or of another recipe, the arm's chunks do
-            not fit the batch or the volumes, or the devices cannot share the batch.
+        InputError: the loss is not finite, a checkpoint is damaged or of another recipe, or the arm's chunks do
+            not fit the batch or the volumes.
         Interrupted: SIGTERM came, as a cluster sends it, or Ctrl-C; `last` is the state after the step it came in.
     """
     settings = training.settings
     training, validation = training.in_chunks(method.chunk), validation.in_chunks(method.chunk)
-    if devices > 1 and (not method.shares_batches or settings.batch_size % devices):
-        raise InputError(
-            f"execution.devices is {devices}: it must divide train.batch_size ({settings.batch_size}), and only "
-            "diffusion arms train on several"
-        )
     torch.set_num_threads(threads)
     torch.manual_seed(seed_for(seed, "init"))
     network = method.network(training.images.shape[2:])
@@ -172,7 +159,6 @@ def train_arm(
     written = read_checkpoint(last, recipe)
     first_step = int(written["global_step"]) if written else 0
     every = min(settings.validate_every, settings.max_steps)
-    progress = progress if is_first_process() else (lambda line: None)
     curve = LearningCurve(progress, settings.max_steps)
     best = ModelCheckpoint(checkpoints, "best", monitor="val_loss", save_last=True, enable_version_counter=False)
     workers = max(threads - 1, 1) if gpu else 0
@@ -180,8 +166,7 @@ def train_arm(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")  # advice on loaders that this loop does not need
         trainer = lightning.Trainer(
-            accelerator="gpu" if gpu else "cpu", devices=devices, strategy="ddp" if devices > 1 else "auto",
-            precision=settings.precision,
+            accelerator="gpu" if gpu else "cpu", devices=1, precision=settings.precision,
             max_steps=settings.max_steps, val_check_interval=every, check_val_every_n_epoch=None,
             num_sanity_val_steps=0, logger=False, enable_progress_bar=False, enable_model_summary=False,
             log_every_n_steps=every, callbacks=[curve, best, RecipeMark(recipe), StopWhenAsked(last, every)],
@@ -203,8 +188,6 @@ def train_arm(
                         weights_only=True,
                     )
             except SIGTERMException:  # a SystemExit with code 0: Snakemake would miss the model, not retry
-                if not is_first_process():
-                    raise  # with another code Lightning would kill the first process
                 raise Interrupted(
                     f"stopped by a signal after step {trainer.global_step}/{settings.max_steps}; {last} is written, "
                     "the next start continues from it"

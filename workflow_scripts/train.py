@@ -72,7 +72,8 @@ def main() -> None:
         training_volumes=len(training.rows), validation_volumes=len(validation.rows),
     )  # fmt: skip
     recipe = recipe_of(settings["method"], settings["params"])
-    save_model(method.kept(network), arguments.model, {"arm": arm, "settings": arguments.settings.name, **recipe})
+    kept = method.kept(network) if pretraining else network
+    save_model(kept, arguments.model, {"arm": arm, "settings": arguments.settings.name, **recipe})
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ in a brain-shaped mask: zeros would flatter every shortcut.
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -25,7 +26,6 @@ from skimage.measure import label, regionprops
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from uad.diffusion.simplex import octave_noise
-from uad.metrics.pooled import pooled_exact_threshold
 from uad.metrics.segmentation import dice, pooled_curve, ranked_curve
 from uad.metrics.threshold import exact_threshold
 from uad.reporting.statistics import permutation_test
@@ -139,7 +139,7 @@ def threshold_row() -> Row:
     volumes = [(clean_map(residual, mask, POST), lesion) for residual, mask, lesion in map(scan, range(100))]
 
     def ours() -> float:
-        return pooled_exact_threshold(lambda: ((*volume, None) for volume in volumes))
+        return exact_threshold(pooled_curve((*volume, None) for volume in volumes))
 
     def theirs() -> float:
         values, truth = (np.concatenate([volume[i].ravel() for volume in volumes]) for i in (0, 1))
@@ -150,7 +150,7 @@ def threshold_row() -> Row:
         assert curve.dice_at(ours) >= curve.dice_at(theirs)
 
     return Row(
-        "threshold over 100 validation volumes", "greedy search on concatenated voxels", 20, "never a lower Dice",
+        "threshold over 100 validation volumes", "greedy search on concatenated voxels", math.nan, "never a lower Dice",
         ours, theirs, check,
     )  # fmt: skip
 

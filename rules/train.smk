@@ -96,8 +96,7 @@ rule train:
         "../envs/train.yaml"
     threads: CONFIG.execution.train_threads
     resources:
-        gpu=lambda wc: PLAN.devices_of(wc.arm),
-        devices=lambda wc: PLAN.devices_of(wc.arm),  # of a run without GPUs too, where the number of gpu is none
+        gpu=1,
         mem_mb=growing(16000),
         runtime=lambda wc, attempt: int(60 * METHODS[wc.arm].gpu_hours * attempt),
     params:
@@ -116,5 +115,5 @@ rule train:
         ),
     shell:
         "trap : TERM INT; python workflow_scripts/train.py --settings {params.settings:q} --store {params.store:q}"
-        " --splits {input.splits:q} --fold {wildcards.fold} --threads {threads} --devices {resources.devices}"
-        " --model {output.model:q} {params.start_from} 2>&1 | (trap '' TERM INT; tee {log})"
+        " --splits {input.splits:q} --fold {wildcards.fold} --threads {threads} --model {output.model:q}"
+        " {params.start_from} 2>&1 | (trap '' TERM INT; tee {log})"

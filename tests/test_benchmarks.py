@@ -9,7 +9,7 @@ import pytest
 from bench import markdown, measure
 from rows import ROWS
 
-BOUNDS = {"median": 2.5, "scoring": 3, "threshold": 8, "augmentation": 10, "permutation": 10}
+BOUNDS = {"median": 2.5, "scoring": 3, "threshold": 2, "augmentation": 10, "permutation": 10}
 
 
 @pytest.mark.parametrize("name", BOUNDS)

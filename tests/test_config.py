@@ -42,6 +42,7 @@ def test_the_shipped_files_are_valid_and_ask_for_the_paper():
     [
         ({"traning": {}}, "unknown key at top level: 'traning' is not known. Did you mean 'train'?"),
         ({"train": {"learning_rte": 1}}, "at train: 'learning_rte' is not known. Did you mean 'learning_rate'?"),
+        ({"execution": {"devices": 2}}, "at execution: 'devices' is not known"),
         ({"arms": {"x": {"method": "cdpm"}}}, "arms.x.method: 'cdpm' is not known. Did you mean 'cddpm'? Known: ae, "),
         ({"arms": {"x": {"method": "ae", "params": {"zdim": 3}}}}, "arms.x.params: 'zdim' is not known. Did you mean"),
         ({"arms": {"x": {"method": "ae", "train": {"steps": 3}}}}, "arms.x.train: 'steps' is not known. Did you mean"),

@@ -142,7 +142,7 @@ def over_steps(method, network, images, part, steps=30):
     """Loss and terms before each step of one part; the other parts are frozen, as in training."""
     for other in method.parts:
         getattr(network, other).requires_grad_(other == part)
-    optimizer = method.optimizer(getattr(network, part).parameters(), 1e-3, part)
+    optimizer = method.part_optimizer(part, getattr(network, part).parameters(), 1e-3)
     values = []
     for step in range(steps):
         loss = method.part_loss(part, network.train(), images, torch.Generator().manual_seed(step))

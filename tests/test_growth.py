@@ -1,5 +1,5 @@
 """Every stage that goes through scans holds one at a time: a cohort ten times larger takes no more memory and ten times
-as long.
+as long. Scoring alone keeps more: the brain voxels of the validation scans, for the thresholds.
 
 What is measured is the memory of Python and NumPy (the arrays on disk are mapped files, which the kernel may drop); of
 preprocessing, where ITK has the volumes, that of a process.
@@ -26,7 +26,8 @@ from uad.inference.arm import Arm
 from uad.inference.outputs import Output
 from uad.inference.run import run_on_cohort
 from uad.methods import load_method
-from uad.metrics import pooled
+from uad.metrics.segmentation import pooled_curve
+from uad.metrics.threshold import exact_threshold, false_positive_thresholds
 from uad.preprocessing.contact_sheets import draw_sheets
 from uad.preprocessing.pack import pack
 from uad.preprocessing.register import register_shard
@@ -105,25 +106,20 @@ def draw_batches_of(folder, count):
     return work
 
 
+Z, Y, X = np.meshgrid(*(np.linspace(-1, 1, n) for n in (20, 60, 60)), indexing="ij")
+BRAIN = Z**2 + Y**2 + X**2 < 0.9
+
+
 def score_cohort_of(folder, count):
     """Score that many scans, a third of them to find the thresholds, each made when it is asked for."""
-    shape = (20, 60, 60)
-    z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
-    mask, label = z**2 + y**2 + x**2 < 0.9, ((z - 0.2) ** 2 + y**2 + x**2 < 0.03).astype(np.uint8)
+    label = ((Z - 0.2) ** 2 + Y**2 + X**2 < 0.03).astype(np.uint8)
 
     def volumes(split):
         numbers = range(count // 3) if split == "val" else range(count // 3, count)
         for number in numbers:
-            residual = np.abs(np.random.default_rng(number).normal(0, 0.1, shape)) + 0.3 * label
-            yield VolumeToScore(
-                f"s{number}",
-                split,
-                "A",
-                residual.astype(np.float32),
-                mask,
-                label,
-                Output("reconstruction", np.zeros(shape)),
-            )
+            residual = np.abs(np.random.default_rng(number).normal(0, 0.1, BRAIN.shape)) + 0.3 * label
+            image, output = residual.astype(np.float32), Output("reconstruction", np.zeros(BRAIN.shape))
+            yield VolumeToScore(f"s{number}", split, "A", image, BRAIN, label, output)
 
     settings = ScoreSettings(voxel_ml=1)
 
@@ -132,13 +128,6 @@ def score_cohort_of(folder, count):
         score_cohort(volumes, RowKeys("arm", "method", "t2", 0, "cohort"), settings, healthy)
 
     return work
-
-
-@pytest.fixture(autouse=True)
-def room_for_one_small_volume(monkeypatch):
-    """The threshold searches keep no more than the brain of one of these volumes, and read again."""
-    monkeypatch.setattr(pooled, "_COUNTED_AT_ONCE", 10_000)
-    monkeypatch.setattr(pooled, "_MOST_KEPT", 20_000)
 
 
 def works_on(parent, stage, *counts):
@@ -166,7 +155,7 @@ def peak(work):
         tracemalloc.stop()
 
 
-STAGES = [ingest_cohort, sheets_of, pack_cohort, draw_batches_of, reconstruct_cohort, score_cohort_of]
+STAGES = [ingest_cohort, sheets_of, pack_cohort, draw_batches_of, reconstruct_cohort]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -177,8 +166,30 @@ def test_ten_times_the_scans_take_no_more_memory(tmp_path, stage):
     assert many < 1.1 * few
 
 
+def exact_search(volumes):
+    return exact_threshold(pooled_curve(volumes))
+
+
+def healthy_search(volumes):
+    return false_positive_thresholds(((residual, BRAIN) for residual, _, _ in volumes), [0.01, 0.05])
+
+
+@pytest.mark.parametrize("search", [exact_search, healthy_search])
+def test_a_threshold_search_keeps_eight_bytes_per_brain_voxel(search):
+    count, lesion = 100, BRAIN & (Z > 0.8)
+
+    def volumes():
+        for number in range(count):
+            draw = np.random.default_rng(number)
+            yield (draw.random(BRAIN.shape, dtype=np.float32) + 0.1) * BRAIN, lesion, None
+
+    bytes_per_voxel = peak(lambda: search(volumes())) / (count * BRAIN.sum())
+    print(f"{search.__name__}: {bytes_per_voxel:.2f} bytes per brain voxel")
+    assert bytes_per_voxel < 8 * (1 + lesion.sum() / BRAIN.sum()) * 1.05
+
+
 @pytest.mark.timing
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [*STAGES, score_cohort_of])
 def test_ten_times_the_scans_take_ten_times_as_long(tmp_path, stage):
     _, few, many = map(seconds, works_on(tmp_path, stage, FEW, FEW, MANY))
     per_scan, per_scan_of_many = few / FEW, many / MANY

@@ -19,7 +19,7 @@ from uad.metrics.reconstruction import (
     ssim,
 )
 from uad.metrics.segmentation import dice, pooled_curve, ranked_curve
-from uad.metrics.threshold import exact_threshold, greedy_threshold
+from uad.metrics.threshold import exact_threshold, false_positive_thresholds, greedy_threshold
 
 SHAPE = (8, 20, 24)
 
@@ -209,6 +209,32 @@ def test_thresholds_of_uninformative_maps():
     assert greedy_threshold(ranked_curve(zeros, truth)) == 2**-11
     for search in (exact_threshold, greedy_threshold):
         assert np.isnan(search(ranked_curve(zeros, zeros)))
+
+
+def test_a_negative_zero_is_a_zero():
+    values, truth = np.array([-0.0, 0.5, 0.25], np.float32), np.array([1, 1, 0])
+    assert exact_threshold(ranked_curve(values, truth)) == 0.25
+    assert str(false_positive_thresholds([(values, np.ones(3))], [1.0])[1.0]) == "0.0"
+
+
+@pytest.mark.parametrize("zero_share", [0.1, 0.9])
+@pytest.mark.parametrize("rate", [0.01, 0.05, 0.1, 1.0])
+def test_false_positive_thresholds_bound_the_share_of_brain(rate, zero_share):
+    draw = np.random.default_rng(1)
+    masks = [draw.random(SHAPE) < 0.5 for _ in range(2)]
+    maps = [(draw.gamma(2, 0.1, SHAPE) * (draw.random(SHAPE) > zero_share)).astype(np.float32) for _ in range(2)]
+    threshold = false_positive_thresholds(zip(maps, masks, strict=True), [rate])[rate]
+    brain = np.concatenate([values[mask] for values, mask in zip(maps, masks, strict=True)])
+    assert (brain > np.float32(threshold)).mean() <= rate
+    lower = brain[brain < np.float32(threshold)]
+    assert not len(lower) or (brain > lower.max()).mean() > rate
+
+
+def test_false_positive_thresholds_of_known_values():
+    values = np.arange(1, 101, dtype=np.float32).reshape(4, 5, 5)
+    found = false_positive_thresholds([(values, np.ones((4, 5, 5)))], [0.01, 0.05, 0.1, 0.29])
+    assert found == {0.01: 99, 0.05: 95, 0.1: 90, 0.29: 71}
+    assert np.isnan(false_positive_thresholds([], [0.01])[0.01])
 
 
 # --- reconstruction -------------------------------------------------------------------------------

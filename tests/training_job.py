@@ -36,11 +36,11 @@ class TrainingJob:
                    "spacing_mm": 2.0, "seed": 1}  # fmt: skip
         self.folder, self.settings = folder, write_settings(folder, "train", method, content)
 
-    def start(self, results, devices=1):
+    def start(self, results):
         values = {"params.settings": self.settings, "params.store": self.folder / "ixi_t2",
                   "input.splits": self.folder / "s.tsv", "wildcards.fold": 0, "threads": 1,
-                  "resources.devices": devices, "output.model": results / "model.safetensors",
-                  "params.start_from": "", "log": results / "log.txt"}  # fmt: skip
+                  "output.model": results / "model.safetensors", "params.start_from": "",
+                  "log": results / "log.txt"}  # fmt: skip
         results.mkdir(exist_ok=True)
         command = shell_of("train")
         for name, value in values.items():

@@ -9,7 +9,6 @@ from pathlib import Path
 from uad.cohorts.splits import subjects_in
 from uad.common.errors import InputError, run_program
 from uad.common.files import sha256_of
-from uad.common.parallel import is_first_process
 from uad.common.recipe import read_settings
 from uad.common.seeds import seed_for
 from uad.common.store import Store
@@ -30,7 +29,6 @@ def main() -> None:
     parser.add_argument("--splits", required=True, type=Path)
     parser.add_argument("--fold", required=True, type=int)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--devices", type=int, default=1, help="GPUs that share the training, if the method can")
     parser.add_argument("--start-from", type=Path, help="model file of the arm's pre-training")
     parser.add_argument("--model", required=True, type=Path)
     arguments = parser.parse_args()
@@ -65,10 +63,7 @@ def main() -> None:
     network, curve = train_arm(
         method, training, validation, seed=seed, checkpoints=checkpoints,
         threads=arguments.threads, progress=progress, recipe=recipe, start_from=arguments.start_from,
-        devices=arguments.devices,
     )  # fmt: skip
-    if not is_first_process():
-        return
     write_curve(curve, arguments.model.parent / "log.csv")
     parameters = sum(p.numel() for p in network.parameters())
     provenance.write(
@@ -77,7 +72,8 @@ def main() -> None:
         training_volumes=len(training.rows), validation_volumes=len(validation.rows),
     )  # fmt: skip
     recipe = recipe_of(settings["method"], settings["params"])
-    save_model(method.kept(network), arguments.model, {"arm": arm, "settings": arguments.settings.name, **recipe})
+    kept = method.kept(network) if pretraining else network
+    save_model(kept, arguments.model, {"arm": arm, "settings": arguments.settings.name, **recipe})
 
 
 if __name__ == "__main__":

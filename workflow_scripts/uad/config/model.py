@@ -350,7 +350,6 @@ class ExecutionSettings(Section):
     preprocess_threads: int = Field(8, gt=0)
     train_threads: int = Field(4, gt=0)
     score_threads: int = Field(4, gt=0)
-    devices: int = Field(1, gt=0, description="GPUs that share one training of a diffusion arm; divides the batch.")
     slices_per_pass: int | None = Field(
         None, gt=0, description="Slices that enter a network at once at inference; null: a whole volume."
     )

@@ -38,9 +38,6 @@ class Method:
     reads_noise_levels: ClassVar[bool] = False  # diffusion: runs at each t_test, and as an ensemble
     postprocess: ClassVar[bool] = True  # False: the map enters after post-processing (controls)
     control: ClassVar[bool] = False  # proves the metrics; not a competitor
-    parts: ClassVar[tuple[str, ...]] = ()  # sub-networks that train in turns, by their attribute of the network
-    shares_batches: ClassVar[bool] = False  # samples pass the network independently: several devices can share a batch
-    chunk: int = 1  # consecutive slices of one volume that a training batch holds side by side
     gpu_hours: ClassVar[float] = 1.0  # time limit of one training on one GPU, asked from the cluster
     passes: ClassVar[int] = 1  # of the network per slice that is reconstructed
     RECIPE_VERSION: ClassVar[int] = 1  # raise when the numbers change
@@ -78,35 +75,17 @@ class Method:
         """Fill the fresh network with the model file that `pretraining` made."""
         raise TypeError(f"{type(self).__name__} is not pre-trained")
 
-    def kept(self, network: nn.Module) -> nn.Module:
-        """The part of the trained network that the model file keeps."""
-        return network
-
     def loss(self, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
         """Training loss of a batch of slices [B, 1, H, W] in [0, 1]; all randomness from `generator`.
 
-        B is a multiple of `chunk`: the consecutive slices of one volume follow each other.  On healthy validation
-        slices it picks the best checkpoint.
+        On healthy validation slices it picks the best checkpoint.
         """
         raise TypeError(f"{type(self).__name__} has nothing to train")
 
-    def optimizer(self, weights: Iterable[nn.Parameter], learning_rate: float, part: str = "") -> Optimizer:
-        """The optimiser of the network, or of one of its `parts`."""
+    def optimizer(self, weights: Iterable[nn.Parameter], learning_rate: float) -> Optimizer:
         import torch
 
         return torch.optim.Adam(weights, learning_rate, fused=True)
-
-    def part_of_step(self, step: int, max_steps: int) -> str:
-        """Which of the `parts` moves in this step; a step is one update of one part."""
-        raise TypeError(f"{type(self).__name__} has no parts")
-
-    def part_loss(self, part: str, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
-        """Training loss of one of the `parts`; the weights of the others are frozen meanwhile."""
-        raise TypeError(f"{type(self).__name__} has no parts")
-
-    def judged_from(self, max_steps: int) -> int:
-        """Number of steps before `loss` says anything about the network: checkpoints up to there are never best."""
-        return 0
 
     def by_slices(self, module: Callable[..., Tensor], *slices: Tensor | None) -> Tensor:
         """module(*slices) for tensors of equal length (or None), `slices_per_pass` at a time."""
@@ -133,3 +112,34 @@ class Method:
     def anomaly_map(self, scan: Scan, rng: np.random.Generator) -> np.ndarray:
         """The anomaly map [Z, H, W] of a scan, float32, not negative."""
         raise TypeError(f"{type(self).__name__} gives no map of its own")
+
+
+class TrainsInParts(Method):
+    """A method whose network has parts that train in turns; a step is one update of one part.
+
+    `loss` is only asked on validation slices.
+    """
+
+    parts: ClassVar[tuple[str, ...]]  # by their attribute of the network
+
+    def part_of_step(self, step: int, max_steps: int) -> str:
+        """Which of the `parts` moves in this step."""
+        raise NotImplementedError
+
+    def part_loss(self, part: str, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
+        """Training loss of one of the `parts`; the weights of the others are frozen meanwhile."""
+        raise NotImplementedError
+
+    def part_optimizer(self, part: str, weights: Iterable[nn.Parameter], learning_rate: float) -> Optimizer:
+        return self.optimizer(weights, learning_rate)
+
+    def judged_from(self, max_steps: int) -> int:
+        """Number of steps before `loss` says anything about the network: checkpoints up to there are never best."""
+        return 0
+
+
+class TrainsOnChunks(Method):
+    """A method that trains on runs of consecutive slices of a volume, as many as its `params.chunk` says.
+
+    The B slices that `loss` gets are B / chunk such runs, one after the other; `chunk` divides train.batch_size.
+    """

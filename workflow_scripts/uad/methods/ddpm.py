@@ -20,7 +20,6 @@ class DDPM(Method):
     Params = DiffusionSettings
     section = "diffusion"
     reads_noise_levels = True
-    shares_batches = True
     gpu_hours = 4.0
 
     def network(self, shape: tuple[int, int]) -> nn.Module:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from uad.methods.base import Method
+from uad.methods.base import TrainsInParts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,7 +27,7 @@ class FAnoGANParams(pydantic.BaseModel):
     gan_share: float = pydantic.Field(0.75, gt=0, lt=1)  # share of the steps before the encoder's turn
 
 
-class FAnoGAN(Method):
+class FAnoGAN(TrainsInParts):
     """First a Wasserstein GAN; then, with it frozen, the encoder whose latents reconstruct the input."""
 
     Params = FAnoGANParams
@@ -40,7 +40,7 @@ class FAnoGAN(Method):
 
         return AdversarialAutoencoder(*shape, self.params.z_dim, self.params.width, self.params.blocks)
 
-    def optimizer(self, weights: Iterable[nn.Parameter], learning_rate: float, part: str = "") -> Optimizer:
+    def part_optimizer(self, part: str, weights: Iterable[nn.Parameter], learning_rate: float) -> Optimizer:
         import torch
 
         # no momentum for two players whose target moves (Gulrajani et al. 2017)

@@ -1,6 +1,7 @@
 """Pre-training of a part of an arm's network, in a job of its own.  docs/paper.md#spark
 
-A pre-training is a `Method` that only trains.  It is no arm, so it stays out of the registry of `uad.methods`.
+A pre-training is a `Method` that only trains, and says which part of its network the model file keeps.  It is no arm,
+so it stays out of the registry of `uad.methods`.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ class SparK(Method):
 
         return MaskedAutoencoder(ResNetEncoder(**self.params.encoder.model_dump()), self.params.decoder_width)
 
-    def optimizer(self, weights: Iterable[nn.Parameter], learning_rate: float, part: str = "") -> Optimizer:
+    def optimizer(self, weights: Iterable[nn.Parameter], learning_rate: float) -> Optimizer:
         if self.params.optimizer == "adam":
-            return super().optimizer(weights, learning_rate, part)
+            return super().optimizer(weights, learning_rate)
         import torch
 
         return torch.optim.AdamW(weights, learning_rate, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
@@ -58,10 +59,11 @@ class SparK(Method):
         return hidden_pixel_error(network(padded, cells), padded, cells, inside)
 
     def kept(self, network: nn.Module) -> nn.Module:
+        """The part of the trained network that arms start from."""
         return network.encoder
 
 
-PRETRAININGS: dict[str, type[Method]] = {"spark": SparK}
+PRETRAININGS: dict[str, type[SparK]] = {"spark": SparK}
 
 
 def load_encoder(encoder: nn.Module, path: str | Path, spark: SparK) -> None:

@@ -128,12 +128,14 @@ def ranked_curve(anomaly_map: np.ndarray, truth: np.ndarray, valid: np.ndarray |
 def pooled_curve(volumes: Iterable[Volume]) -> RankedCurve:
     """Rank the voxels of many volumes as if they were concatenated; (map, truth, valid) as `ranked_curve`.
 
-    Volumes are taken one at a time; 4 bytes per non-zero voxel are kept (the paper's 100 validation
-    volumes: about 80 MB) and sorted once.
+    Volumes are taken one at a time; 4 bytes per non-zero voxel are kept, joined and sorted once, so that the peak is
+    8 bytes per non-zero voxel and as much again for those of them that are lesion. For 175 validation volumes of
+    96 x 96 x 80 voxels with 150,000 in the brain: 175 * 150,000 * 8 = 210 MB; 1.0 GB for a map without a zero
+    (737,280 voxels each).
     """
     values, positives, zeros, zero_positives = [], [], 0, 0
     for volume in volumes:
-        kept, lesion = evaluated_voxels(*volume)
+        kept, lesion = _evaluated_voxels(*volume)
         check_values(kept)
         above = kept > 0
         values.append(kept[above])
@@ -143,7 +145,7 @@ def pooled_curve(volumes: Iterable[Volume]) -> RankedCurve:
     return RankedCurve(_sorted(values), _sorted(positives), zeros, zero_positives)
 
 
-def evaluated_voxels(
+def _evaluated_voxels(
     anomaly_map: np.ndarray, truth: np.ndarray, valid: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Values, float32, and lesion flags, bool, of the valid voxels of a volume, both flat and contiguous."""

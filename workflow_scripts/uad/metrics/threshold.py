@@ -1,15 +1,16 @@
-"""Thresholds of a ranked curve: best global Dice, greedy or exact.
+"""Thresholds of pooled voxels: best global Dice, greedy or exact, and shares of healthy voxels.
 
-docs/paper.md#threshold, D25, D26; of many volumes in bounded memory: `uad.metrics.pooled`. Predictions are
-`map > threshold`; every threshold returned is a float32 value, so that this comparison gives the same voxels for
-float32 maps whatever the precision of the threshold.
+docs/paper.md#threshold, D25, D26. Predictions are `map > threshold`; every threshold returned is a float32 value, so
+that this comparison gives the same voxels for float32 maps whatever the precision of the threshold.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 
-from uad.metrics.segmentation import RankedCurve
+from uad.metrics.segmentation import RankedCurve, check_values
 
 GREEDY_ROUNDS = 10
 
@@ -48,3 +49,32 @@ def exact_threshold(curve: RankedCurve) -> float:
     Never worse than `greedy_threshold` on the same voxels.
     """
     return curve.best_dice()[1]
+
+
+def false_positive_thresholds(
+    volumes: Iterable[tuple[np.ndarray, np.ndarray]], rates: Sequence[float]
+) -> dict[float, float]:
+    """Thresholds that call a given share of healthy brain voxels abnormal (D25).
+
+    All brain voxels are kept, 4 bytes each, and sorted once; the memory is that of `pooled_curve`.
+
+    Args:
+        volumes: the (map, brain mask) of each healthy scan, both [Z, Y, X]; taken one at a time.
+        rates: shares in [0, 1], e.g. 0.05.
+
+    Returns:
+        rate -> the lowest value whose share of brain voxels above it is at most the rate; NaN without brain
+        voxels.
+
+    Raises:
+        ValueError: for negative or non-finite values.
+    """
+    parts = [np.asarray(values, np.float32)[np.asarray(mask) > 0] for values, mask in volumes]
+    brain = np.concatenate([np.empty(0, np.float32), *parts])
+    check_values(brain)
+    if not len(brain):
+        return dict.fromkeys(rates, float("nan"))
+    brain.sort()
+    # the 1e-9 keeps 0.1 * 30 = 3.0000000000000004 and 0.29 * 100 = 28.999999999999996 at the intended count
+    above = {rate: min(int(rate * len(brain) + 1e-9), len(brain) - 1) for rate in rates}
+    return {rate: abs(float(brain[-1 - count])) for rate, count in above.items()}  # abs: -0.0 is 0

@@ -20,24 +20,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 
 import numpy as np
 
 from uad.common.errors import InputError
 from uad.inference.outputs import Output
-from uad.metrics.pooled import false_positive_thresholds, pooled_exact_threshold
 from uad.metrics.reconstruction import histogram_divergence, l1_errors, psnr, ssim
 from uad.metrics.segmentation import Volume, dice, pooled_curve, ranked_curve
-from uad.metrics.threshold import greedy_threshold
+from uad.metrics.threshold import exact_threshold, false_positive_thresholds, greedy_threshold
 from uad.scoring.postprocessing import PostProcessing, clean_map
 from uad.scoring.predict import anomaly_map, predict
 
 LESION, EXCLUDED = 1, 2
-SEARCHES = {
-    "exact": pooled_exact_threshold,
-    "greedy": lambda volumes: greedy_threshold(pooled_curve(volumes())),
-}
+SEARCHES = {"exact": exact_threshold, "greedy": greedy_threshold}
 FALSE_POSITIVE_RATES = {"dice_fpr01": 0.01, "dice_fpr05": 0.05, "dice_fpr10": 0.10}
 NAN = float("nan")
 _RECONSTRUCTION_SCORES = ("l1", "l1_lesion", "l1_healthy", "ssim", "psnr", "lpips", "kld", "kld_entropy")
@@ -135,8 +130,7 @@ def healthy_thresholds(volumes: VolumeSource, settings: ScoreSettings) -> dict[s
     """Thresholds at 1, 5 and 10 % false positives in the brain of the healthy validation volumes (D25).
 
     Args:
-        volumes: source of the healthy cohort; only "val" is asked for, once per variant (more often where its brain
-            voxels have no room in memory).
+        volumes: source of the healthy cohort; only "val" is asked for, once per variant.
         settings: post-processing variants.
 
     Returns:
@@ -147,7 +141,7 @@ def healthy_thresholds(volumes: VolumeSource, settings: ScoreSettings) -> dict[s
     """
     rates = list(FALSE_POSITIVE_RATES.values())
     return {
-        name: false_positive_thresholds(partial(_cleaned_healthy, volumes, variant), rates)
+        name: false_positive_thresholds(_cleaned_healthy(volumes, variant), rates)
         for name, variant in settings.variants.items()
     }
 
@@ -174,7 +168,7 @@ def cohort_thresholds(volumes: VolumeSource, settings: ScoreSettings) -> dict[st
     for name, variant in {**settings.variants, **settings.ablations}.items():
         cleaning = _cleaning(variant)
         if cleaning not in found:
-            found[cleaning] = search(partial(_cleaned_validation, volumes, variant))
+            found[cleaning] = search(pooled_curve(_cleaned_validation(volumes, variant)))
         thresholds[name] = found[cleaning]
     return thresholds
 
@@ -200,8 +194,7 @@ def score_cohort(
     """Score one arm on one cohort, modality and fold.
 
     Volumes are asked for once per way to clean the map ("val", for the thresholds) and once more ("val", then
-    "test", for the rows) and held one at a time. The exact threshold search keeps a bounded number of voxels, and in
-    rare cases asks for "val" again; the greedy one keeps all non-zero voxels.
+    "test", for the rows) and held one at a time; a threshold search keeps their non-zero voxels (`pooled_curve`).
 
     Args:
         volumes: "val" or "test" -> the volumes of that split; no training volumes.

@@ -19,7 +19,6 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from uad.common.errors import InputError
 from uad.common.files import atomic_path
-from uad.common.parallel import any_process
 
 
 class LearningCurve(Callback):
@@ -84,26 +83,10 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 class StopWhenAsked(Callback):
-    """Writes `last` where SIGTERM ended training: Lightning finishes the step at hand, its validation included.
-
-    Several processes agree on that step.  Lightning's own handler would speak to the others at once, while they may be
-    in the middle of a step and wait for something else.
-    """
+    """Writes `last` where SIGTERM ended training: Lightning finishes the step at hand, its validation included."""
 
     def __init__(self, last: Path, every: int) -> None:
         self._last, self._every = last, every
-        self._asked = False
-
-    def setup(self, trainer: lightning.Trainer, module: Any, stage: str) -> None:
-        if trainer.world_size > 1:
-            trainer._signal_connector._sigterm_notifier_fn = self._note
-
-    def _note(self, *_: Any) -> None:
-        self._asked = True
-
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        if trainer.world_size > 1 and any_process(self._asked, trainer.strategy.root_device):
-            trainer._signal_connector.received_sigterm = True
 
     def on_exception(self, trainer: lightning.Trainer, module: Any, exception: BaseException) -> None:
         # a validation has written its own checkpoint

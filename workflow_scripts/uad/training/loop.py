@@ -13,6 +13,7 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -23,9 +24,8 @@ from torch.utils.data import DataLoader
 
 from uad.common.errors import InputError, Interrupted
 from uad.common.memory import keep_freed_memory
-from uad.common.parallel import SharedPass, is_first_process
 from uad.common.seeds import seed_for
-from uad.methods import Method
+from uad.methods import Method, TrainsInParts, TrainsOnChunks
 from uad.training.checkpoints import LearningCurve, RecipeMark, StopWhenAsked, WholeCheckpoints, read_checkpoint
 from uad.training.slices import SliceSource, Steps
 
@@ -47,7 +47,9 @@ def _ctrl_c_as_sigterm() -> Iterator[None]:
 
 
 class _Training(lightning.LightningModule):
-    """One update per step: of the whole network, or of the part whose turn it is."""
+    """One update of the whole network per step."""
+
+    judged_from = 0  # steps before the first validation that says anything
 
     def __init__(
         self, method: Method, network: torch.nn.Module, training: SliceSource, validation: SliceSource, seed: int
@@ -55,7 +57,6 @@ class _Training(lightning.LightningModule):
         super().__init__()
         self.method, self.network, self.seed = method, network, seed
         self.training_source, self.validation, self.settings = training, validation, training.settings
-        self.automatic_optimization = not method.parts
         self.noted: dict[str, torch.Tensor] = {}  # what the learning curve shows of the last step
 
     def _generator(self, *purpose: str | int) -> torch.Generator:
@@ -71,25 +72,10 @@ class _Training(lightning.LightningModule):
     def training_step(self, batch: tuple[int, torch.Tensor], _: int) -> torch.Tensor:
         step, images = batch
         self.method.terms.clear()
-        generator = self._generator("step", step)
-        if self.method.parts:
-            part = self.method.part_of_step(step, self.settings.max_steps)
-            return self._move(part, step, images, generator)
-        devices = self.trainer.world_size
-        if devices == 1:
-            return self._checked(self.method.loss(self.network, images, generator), step)
-        loss = self._checked(self.method.loss(SharedPass(self.network), images, generator), step)
-        return loss * devices  # Lightning takes the mean of the processes' gradients, their sum is wanted
+        return self._loss_of_step(step, images, self._generator("step", step))
 
-    def _move(self, part: str, step: int, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        optimizer = self.optimizers()[self.method.parts.index(part)]
-        self.toggle_optimizer(optimizer)
-        loss = self._checked(self.method.part_loss(part, self.network, images, generator), step, f"_{part}")
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()
-        self.untoggle_optimizer(optimizer)
-        return loss.detach()
+    def _loss_of_step(self, step: int, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return self._checked(self.method.loss(self.network, images, generator), step)
 
     def _checked(self, loss: torch.Tensor, step: int, suffix: str = "") -> torch.Tensor:
         if not torch.isfinite(loss):
@@ -102,7 +88,7 @@ class _Training(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: int, _: int) -> None:
-        if self.global_step <= self.method.judged_from(self.settings.max_steps):
+        if self.global_step <= self.judged_from:
             self.log("val_loss", torch.inf, batch_size=1)
             return
         fixed = self.settings.validation == "fixed"
@@ -116,12 +102,32 @@ class _Training(lightning.LightningModule):
         self.log("val_loss", (torch.stack(losses).float() * weights).sum() / weights.sum(), batch_size=1)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [self.method.optimizer(self.network.parameters(), self.settings.learning_rate)]
+
+
+class _TrainingInParts(_Training):
+    """One update per step, of the part whose turn it is."""
+
+    def __init__(self, method: TrainsInParts, *rest: Any) -> None:
+        super().__init__(method, *rest)
+        self.automatic_optimization = False
+        self.judged_from = method.judged_from(self.settings.max_steps)
+
+    def _loss_of_step(self, step: int, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        part = self.method.part_of_step(step, self.settings.max_steps)
+        optimizer = self.optimizers()[self.method.parts.index(part)]
+        self.toggle_optimizer(optimizer)
+        loss = self._checked(self.method.part_loss(part, self.network, images, generator), step, f"_{part}")
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+        self.untoggle_optimizer(optimizer)
+        return loss.detach()
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        weights = {part: getattr(self.network, part).parameters() for part in self.method.parts}
         rate = self.settings.learning_rate
-        if not self.method.parts:
-            return [self.method.optimizer(self.network.parameters(), rate)]
-        return [
-            self.method.optimizer(getattr(self.network, part).parameters(), rate, part) for part in self.method.parts
-        ]
+        return [self.method.part_optimizer(part, moved, rate) for part, moved in weights.items()]
 
 
 def train_arm(
@@ -135,7 +141,6 @@ def train_arm(
     progress: Callable[[str], None],
     recipe: str = "",
     start_from: Path | None = None,
-    devices: int = 1,
 ) -> tuple[torch.nn.Module, list[dict[str, float]]]:
     """Train a method's network; returns the best network by healthy validation loss and its learning curve.
 
@@ -144,27 +149,22 @@ def train_arm(
         threads: CPU threads of the job; on a GPU all but one load data.
         recipe: what checkpoints belong to; one of another recipe is refused.
         start_from: model file of the arm's pre-training.
-        devices: GPUs (without one: processes) that share each batch.  Lightning starts the program once more for each
-            further one; all of them return the same.
 
     Raises:
-        InputError: the loss is not finite, a checkpoint is damaged or of another recipe, the arm's chunks do
-            not fit the batch or the volumes, or the devices cannot share the batch.
+        InputError: the loss is not finite, a checkpoint is damaged or of another recipe, or the arm's chunks do
+            not fit the batch or the volumes.
         Interrupted: SIGTERM came, as a cluster sends it, or Ctrl-C; `last` is the state after the step it came in.
     """
     settings = training.settings
-    training, validation = training.in_chunks(method.chunk), validation.in_chunks(method.chunk)
-    if devices > 1 and (not method.shares_batches or settings.batch_size % devices):
-        raise InputError(
-            f"execution.devices is {devices}: it must divide train.batch_size ({settings.batch_size}), and only "
-            "diffusion arms train on several"
-        )
+    if isinstance(method, TrainsOnChunks):
+        training, validation = (source.in_chunks(method.params.chunk) for source in (training, validation))
     torch.set_num_threads(threads)
     torch.manual_seed(seed_for(seed, "init"))
     network = method.network(training.images.shape[2:])
     if start_from:
         method.start_from(network, start_from)
-    module = _Training(method, network, training, validation, seed)
+    kind = _TrainingInParts if isinstance(method, TrainsInParts) else _Training
+    module = kind(method, network, training, validation, seed)
     gpu = torch.cuda.is_available()
     if not gpu:
         keep_freed_memory()
@@ -172,7 +172,6 @@ def train_arm(
     written = read_checkpoint(last, recipe)
     first_step = int(written["global_step"]) if written else 0
     every = min(settings.validate_every, settings.max_steps)
-    progress = progress if is_first_process() else (lambda line: None)
     curve = LearningCurve(progress, settings.max_steps)
     best = ModelCheckpoint(checkpoints, "best", monitor="val_loss", save_last=True, enable_version_counter=False)
     workers = max(threads - 1, 1) if gpu else 0
@@ -180,8 +179,7 @@ def train_arm(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")  # advice on loaders that this loop does not need
         trainer = lightning.Trainer(
-            accelerator="gpu" if gpu else "cpu", devices=devices, strategy="ddp" if devices > 1 else "auto",
-            precision=settings.precision,
+            accelerator="gpu" if gpu else "cpu", devices=1, precision=settings.precision,
             max_steps=settings.max_steps, val_check_interval=every, check_val_every_n_epoch=None,
             num_sanity_val_steps=0, logger=False, enable_progress_bar=False, enable_model_summary=False,
             log_every_n_steps=every, callbacks=[curve, best, RecipeMark(recipe), StopWhenAsked(last, every)],
@@ -203,8 +201,6 @@ def train_arm(
                         weights_only=True,
                     )
             except SIGTERMException:  # a SystemExit with code 0: Snakemake would miss the model, not retry
-                if not is_first_process():
-                    raise  # with another code Lightning would kill the first process
                 raise Interrupted(
                     f"stopped by a signal after step {trainer.global_step}/{settings.max_steps}; {last} is written, "
                     "the next start continues from it"
@@ -214,7 +210,7 @@ def train_arm(
     if not any("val_loss" in row for row in curve.rows):
         raise InputError(
             f"no checkpoint can be judged: train.max_steps {settings.max_steps} and train.validate_every {every} "
-            f"leave no validation after step {method.judged_from(settings.max_steps)}; validate more often"
+            f"leave no validation after step {module.judged_from}; validate more often"
         )
     checkpoint = torch.load(best.best_model_path or checkpoints / "best.ckpt", map_location="cpu", weights_only=True)
     module.load_state_dict(checkpoint["state_dict"])

@@ -124,10 +124,6 @@ class RunPlan:
     def trained_model(self, arm: str, modality: str, fold: str) -> list[str]:
         return [self.model_of(arm, modality, fold)] if self.methods[arm].trains else []
 
-    def devices_of(self, arm: str) -> int:
-        """GPUs of one training: several only where its batches can be shared."""
-        return self.config.execution.devices if self.methods[arm].shares_batches else 1
-
     def pretrained_model(self, arm: str, modality: str, fold: str) -> list[str]:
         if self.methods[arm].pretraining() is None:
             return []

@@ -4,7 +4,6 @@
 # carries a hash of its content and is passed as a parameter, so Snakemake reruns exactly what a change concerns.
 import contextlib
 import logging
-import os
 import signal
 import sys
 from collections import Counter
@@ -79,7 +78,7 @@ wildcard_constraints:
     shard=r"\d+",
 
 
-PLANNED = PlannedFiles(os.environ.get("UADBENCH_SETTINGS_COPY"))
+PLANNED = PlannedFiles()
 
 
 def settings_file(stage, job, /, **content):

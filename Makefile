@@ -58,7 +58,7 @@ format: .venv/installed
 	snakefmt Snakefile rules
 
 schema: .venv/installed
-	python workflow_scripts/write_schema.py
+	python tools/write_schema.py
 
 # pip is quiet but for errors; the first set-up takes a few minutes
 .venv/installed: requirements.lock

@@ -3,7 +3,6 @@
 # A settings file holds the slice of the resolved configuration that one job reads (uad/common/recipe.py).  Its name
 # carries a hash of its content and is passed as a parameter, so Snakemake reruns exactly what a change concerns.
 # Paths and lists are made in uad/workflow/run_plan.py.
-import os
 from functools import cache
 
 import yaml
@@ -34,7 +33,7 @@ from uad.workflow.planned_files import PlannedFiles
 from uad.workflow.run_plan import RunPlan
 from uad.workflow.shared_data import STORE_FILES, check_data, refuse_links
 
-PLANNED = PlannedFiles(os.environ.get("UADBENCH_SETTINGS_COPY"))
+PLANNED = PlannedFiles()
 
 try:
     for configfile in workflow.configfiles:

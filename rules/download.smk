@@ -1,8 +1,6 @@
 # What all runs of a data folder share: weights, the atlas, the authors' split files; and the plan, which says what is there.
 # Downloads are local rules: they run where Snakemake runs, not on a compute node.  They wait and ask again themselves, as
 # long as that can help, so Snakemake does not repeat them (`retries: 0`).
-import shlex
-import sys
 
 
 rule plan:
@@ -14,12 +12,11 @@ rule plan:
     params:
         sources=SOURCES_FILE,
         settings=lambda wc: settings_file("plan", CONFIG.run, config=config),
-        snakemake=f"{shlex.quote(sys.executable)} -m snakemake",
         results=lambda wc: RESULTS,
     shell:
         "(python workflow_scripts/plan.py --sources {params.sources:q} &&"
-        " python workflow_scripts/estimate.py --settings {params.settings:q} --results {params.results:q}"
-        " --snakemake {params.snakemake:q}) 2>&1 | tee {log}"
+        " python workflow_scripts/estimate.py --settings {params.settings:q} --results {params.results:q})"
+        " 2>&1 | tee {log}"
 
 
 # What follows belongs to all runs of a data folder.  The run's list of sources is a resource and no parameter: another run

@@ -1,4 +1,4 @@
-"""What `plan` says about changed keys and misspelt targets, from Snakemake's own words."""
+"""What `plan` says about changed keys and misspelt targets."""
 
 import logging
 
@@ -6,45 +6,42 @@ import pytest
 
 from uad.common.recipe import write_settings
 from uad.workflow.changes import changed_keys, report
+from uad.workflow.dry_run import Job
+from uad.workflow.planned_files import PlannedFiles
 from uad.workflow.target_hint import TargetHint, hint
 
 ARMS = ["ae", "cddpm", "pca"]
-BLOCK = """
-rule {rule}:
-    output: x
-    reason: Missing output files: y; Params have changed since last execution: Union of exclusive params before and \
-now across all output: before: {before} now: {now}
-    wildcards: cohort=a
-"""
 
 
-def dry_run(*blocks):
-    return "".join(BLOCK.format(rule=rule, before=before, now=now) for rule, before, now in blocks)
+def rerun(rule, before, now):
+    """A job that runs again because of one parameter, given as Snakemake keeps it."""
+    return Job(rule, "", 0, 1, 0, repr(before), repr(now))
 
 
 def test_jobs_of_one_change_are_counted_together(tmp_path):
-    files = [
-        [repr(write_settings(tmp_path / when / "settings", stage, "a", {"seed": seed, "n4": {"levels": seed + 1}}))
-         for seed, when in ((1, "before"), (2, "now"))]
-        for stage in ("splits", "register")
-    ]  # fmt: skip
-    said = dry_run(("splits", *files[0]), ("register", *files[1]), ("register", *files[1]))
-    planned = tmp_path / "now" / "settings"
-    assert changed_keys(said, planned) == {
+    planned, files = PlannedFiles(), {}
+    for stage in ("splits", "register"):
+        content = [{"seed": seed, "n4": {"levels": seed + 1}} for seed in (1, 2)]
+        files[stage] = [
+            write_settings(tmp_path / "settings", stage, "a", content[0]),
+            write_settings(tmp_path / "settings", stage, "a", content[1], planned.put),
+        ]
+    jobs = [rerun(stage, *files[stage]) for stage in ("splits", "register", "register")]
+    assert changed_keys(jobs, planned.texts) == {
         ("n4.levels", "2", "3"): ["splits", "register", "register"],
         ("seed", "1", "2"): ["splits", "register", "register"],
     }
-    assert "  seed: 1 before, 2 now (1 splits, 2 register)\n" in report(said, planned)
+    assert "  seed: 1 before, 2 now (1 splits, 2 register)\n" in report(jobs, planned.texts)
 
 
-def test_a_parameter_that_is_no_settings_file_stands_as_it_is(tmp_path):
-    assert changed_keys(dry_run(("phantom", "6", "7")), tmp_path) == {("phantom", "6", "7"): ["phantom"]}
+def test_a_parameter_that_is_no_settings_file_stands_as_it_is():
+    assert changed_keys([rerun("phantom", 6, 7)], {}) == {("phantom", "6", "7"): ["phantom"]}
 
 
-def test_nothing_is_said_of_settings_that_are_gone_or_of_other_reasons(tmp_path):
-    gone = "'results/a/settings/splits-a-0123456789.json'"
-    assert changed_keys(dry_run(("splits", gone, gone.replace("0", "1"))), tmp_path) == {}
-    assert report("rule train:\n    reason: Missing output files: model\n", tmp_path) == ""
+def test_nothing_is_said_of_settings_that_are_gone_or_of_other_reasons():
+    gone = "results/a/settings/splits-a-0123456789.json"
+    assert changed_keys([rerun("splits", gone, gone.replace("0", "1"))], {}) == {}
+    assert report([Job("train", "ae", 1, 1, 60)], {}) == ""
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from compare_preprocessing import Finding, compare
 from scipy.ndimage import binary_dilation, gaussian_filter
 from scipy.spatial.transform import Rotation
 
@@ -18,8 +19,6 @@ from uad.common.errors import InputError
 from uad.common.volumes import Volume, reorient, write_volume
 from uad.phantoms.anatomy import Subject, covering_grid
 from uad.phantoms.contrast import Scanner, render
-from uad.preprocessing.bias_field import correct_bias_field  # noqa: F401  (loads ANTs with one thread)
-from uad.preprocessing.compare import Finding, compare
 from uad.preprocessing.crop import bounding_box, crop
 
 pytestmark = pytest.mark.slow
@@ -191,7 +190,7 @@ def test_mask_of_another_scan(ours):
 
 
 def program(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, ROOT / "workflow_scripts/compare.py", *map(str, arguments)]
+    command = [sys.executable, ROOT / "tools/compare_preprocessing.py", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from write_schema import schema_text
 
 from uad.common.errors import InputError
 from uad.config import arm_settings, in_order_of, load, pretraining_settings, resolve
@@ -164,9 +165,6 @@ def test_a_row_about_a_data_set_makes_no_cohort_and_keeps_to_its_adapter():
 
 
 def test_the_schema_file_is_current():
-    sys.path.insert(0, str(ROOT / "workflow_scripts"))
-    from write_schema import schema_text
-
     assert (ROOT / "config.schema.json").read_text() == schema_text(), "run `make schema`"
     assert json.loads(schema_text())["additionalProperties"] is False
 

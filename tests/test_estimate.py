@@ -10,41 +10,70 @@ import pandas as pd
 import pytest
 import torch
 
+from uad.common.errors import InputError
 from uad.config import build_method, load
 from uad.methods.ae import AE
-from uad.workflow.estimate import Job, bytes_below, disk_warnings, gpu_warning, jobs_of, report, span, work_left
+from uad.workflow.dry_run import Job, dry_run, jobs_of
+from uad.workflow.estimate import bytes_below, disk_warnings, gpu_warning, report, span, work_left
 from uad.workflow.footprint import disk_bytes
 from uad.workflow.operations import flop_per_slice, likely_hours, operations
 from uad.workflow.slurm import missing_for_slurm
 
 ROOT = Path(__file__).parents[1]
-DRY_RUN = """
-rule all:
-    input: a, b
-    jobid: 0
-    resources: tmpdir=/tmp
+SNAKEFILE = """
+localrules: acquire
 
-localrule acquire:
-    output: results/x/acquired/ixi.tsv
-    jobid: 3
-    benchmark: results/x/benchmarks/acquire/ixi.tsv
-    wildcards: cohort=ixi
-    resources: tmpdir=/tmp
+rule all:
+    input: "model", "scores"
+
+rule acquire:
+    output: "{cohort}.tsv"
+    shell: "touch {output}"
 
 rule train:
-    input: a
-    output: model
-    log: results/x/logs/train/cddpm-ssl-t2-fold0.log
-    jobid: 1
-    wildcards: arm=cddpm-ssl, modality=t2, fold=0
-    priority: 5
+    input: "ixi.tsv"
+    output: "model"
     threads: 4
-    resources: tmpdir=/tmp, gpu=1, runtime=510, mem_mb=16000, mem=16 GB, mem_mib=15259
+    resources: gpu=1, runtime=lambda wc, attempt: 510 * attempt
+    shell: "touch {output}"
+
+rule score:
+    input: "model", config.get("maps", [])
+    output: "scores"
+    threads: 64
+    shell: "touch {output}"
 """
 
 
-def test_jobs_are_read_from_a_dry_run():
-    assert jobs_of(DRY_RUN) == [Job("acquire", "ixi", 0, 1, 0), Job("train", "cddpm-ssl", 1, 4, 510)]
+def test_jobs_are_those_of_a_dry_run_which_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("Snakefile").write_text(SNAKEFILE)
+    Path("scores").touch()  # older than the model that is to be made
+    assert jobs_of(dry_run({})) == [
+        Job("acquire", "ixi", 0, 1, 0), Job("train", "", 1, 4, 510), Job("score", "", 0, 64, 0),
+    ]  # fmt: skip
+    assert {path.name for path in tmp_path.glob("[!.]*")} == {"Snakefile", "scores"}
+
+
+@pytest.mark.slow
+def test_changed_parameters_of_a_job_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("Snakefile").write_text(
+        'rule all:\n    input: "out"\nrule one:\n    output: "out"\n    params: config["seed"]\n'
+        '    shell: "touch {output}"\n'
+    )
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--quiet", "all", "--config", "seed=1"]
+    subprocess.run(command, check=True)
+    assert jobs_of(dry_run({"seed": 1})) == []
+    assert jobs_of(dry_run({"seed": 2})) == [Job("one", "", 0, 1, 0, "1", "2")]
+
+
+def test_a_plan_that_cannot_be_made_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("Snakefile").write_text(SNAKEFILE)
+    with pytest.raises(InputError, match=r"no plan can be made: .*for rule score.* mine\.npz") as error:
+        dry_run({"maps": "mine.npz"})
+    assert "\n" not in str(error.value)
 
 
 def benchmarks(**seconds):

@@ -125,7 +125,7 @@ def test_a_comment_too_large_for_memory(tmp_path):
     """tarfile would read the 8 GB that a pax header announces in one piece."""
     archive = tmp_path / "x.tar"
     archive.write_bytes(member("pax", tarfile.XHDTYPE, size=8 * 10**9 - 1).tobuf() + bytes(1024))
-    refused(archive, tmp_path, "holds a name or comment of 7999999999 bytes")
+    refused(archive, tmp_path, "announces 7999999999 bytes")
 
 
 def test_a_negative_size(tmp_path):
@@ -135,7 +135,7 @@ def test_a_negative_size(tmp_path):
     header[148:156] = b" " * 8
     header[148:156] = b"%06o\0 " % sum(header)
     (tmp_path / "x.tar").write_bytes(bytes(header) + bytes(1024))
-    refused(tmp_path / "x.tar", tmp_path, "a member with a negative size")
+    refused(tmp_path / "x.tar", tmp_path, "announces -256 bytes")
 
 
 def test_a_zip_that_lies_about_its_sizes(tmp_path):

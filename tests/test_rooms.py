@@ -1,10 +1,6 @@
 """The plan of the house: a room imports only rooms before it, files go in no circle, the page shows what is there."""
 
-import sys
 from graphlib import TopologicalSorter
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 import rooms
 

@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import networkx
+
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "workflow_scripts" / "uad"
 PAGE = ROOT / "ARCHITECTURE.md"
@@ -65,12 +67,7 @@ def _room(module: str) -> str:
 
 def needed(pairs: set[tuple[str, str]]) -> set[tuple[str, str]]:
     """The arrows without those that a detour over another room says already."""
-    below = {room: {other for one, other in pairs if one == room} for room in ROOMS}
-    for room in ROOMS:  # a room imports only rooms before it, whose own sets are complete by then
-        below[room] |= {far for other in below[room] for far in below[other]}
-    return {
-        (room, other) for room, other in pairs if not any(one == room and other in below[mid] for one, mid in pairs)
-    }
+    return set(networkx.transitive_reduction(networkx.DiGraph(pairs)).edges)
 
 
 def picture() -> str:

@@ -1,62 +1,37 @@
 """Print what a run still has to do, in jobs and hours, and the disk space that it takes in all."""
 
 import argparse
-import json
-import os
-import shlex
-import subprocess
-import tempfile
 import textwrap
 from pathlib import Path
 
 import torch
 import yaml
 
-from uad.common.errors import InputError, run_program
+from uad.common.errors import run_program
 from uad.common.recipe import read_settings
 from uad.config import resolve
 from uad.config.model import Config
 from uad.download.checks import size
 from uad.reporting.benchmarks import read_benchmarks
 from uad.workflow import changes
-from uad.workflow.estimate import Job, bytes_below, disk_warnings, gpu_warning, jobs_of, report, work_left
+from uad.workflow.dry_run import Job, dry_run, jobs_of
+from uad.workflow.estimate import bytes_below, disk_warnings, gpu_warning, report, work_left
 from uad.workflow.footprint import disk_bytes, raw_bytes
 from uad.workflow.operations import EFFICIENCY, cpu_flop_per_second, likely_hours, operations
 from uad.workflow.slurm import missing_for_slurm
-
-
-def dry_run(snakemake: str, config: dict, settings: str) -> str:
-    """What `snakemake -n` says about a configuration; the folder `settings` gets the settings files that it plans.
-
-    Raises:
-        InputError: it finds no plan, e.g. because a file is missing; its last lines say why.
-    """
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as overlay:
-        json.dump(config, overlay)
-        overlay.flush()
-        # as many cores as any job asks for, so that no number of threads is cut
-        command = [*shlex.split(snakemake), "-n", "--nocolor", "--cores", "10000", "--configfile", overlay.name]
-        run = subprocess.run(
-            command, capture_output=True, text=True, env=os.environ | {"UADBENCH_SETTINGS_COPY": settings}
-        )
-    if run.returncode:
-        raise InputError("no plan can be made: " + " ".join((run.stdout + run.stderr).splitlines()[-3:]))
-    return run.stdout
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", required=True, type=Path)
     parser.add_argument("--results", required=True, type=Path)
-    parser.add_argument("--snakemake", required=True, help="how it is called")
     arguments = parser.parse_args()
 
     raw = read_settings(arguments.settings)["config"]
     config = resolve(raw)
-    with tempfile.TemporaryDirectory() as settings:
-        plan = dry_run(arguments.snakemake, raw, settings)
-        print(changes.report(plan, settings), end="")
-    jobs = jobs_of(plan)
+    workflow = dry_run(raw)
+    jobs = jobs_of(workflow)
+    print(changes.report(jobs, workflow.globals["PLANNED"].texts), end="")
     left = work_left(
         jobs,
         read_benchmarks(arguments.results / "benchmarks"),

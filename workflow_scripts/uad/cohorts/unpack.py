@@ -1,13 +1,12 @@
 """Safe, atomic unpacking of the wanted members of tar and zip archives.
 
-Archives come from the internet, so nothing in them is trusted: one member that would leave the target
-is enough to refuse the archive, links and devices are never created, and size and number of members (of those
-that are skipped too, for reading past them takes time) are bounded.  docs/bad-input.md
+Archives come from the internet, so nothing in them is trusted: one member that would leave the target is enough to
+refuse the archive, links and devices are never made, and size and number of members are bounded, counting those that
+are skipped.  docs/bad-input.md
 """
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import json
 import lzma
@@ -33,29 +32,16 @@ _LEFTOVERS = ("__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Informati
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # a name becomes a cell of a table
 _MOST_HEADER_BYTES = 2**20  # tarfile reads long names and comments into memory as a whole
 _MOST_PADDING = 2**24  # tars end on a multiple of their record size, which is seldom more than 1 MB
-_CHUNK = 2**16
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
-_BY_HAND = "unpack it yourself (7z x) and place the folder instead of the archive"
-_COMPRESSED = (gzip.GzipFile, bz2.BZ2File, lzma.LZMAFile)
-_NAME_HEADERS = (
-    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
-)  # fmt: skip
-
-
-class _Hostile(Exception):
-    """What no honest tar holds."""
 
 
 class _Member(tarfile.TarInfo):
-    """A tar member whose header is looked at before what it announces is read."""
+    """A tar member whose size is looked at before tarfile reads that much."""
 
     @classmethod
     def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
         member = super().frombuf(buf, encoding, errors)
-        if member.size < 0:
-            raise _Hostile("a member with a negative size")
-        if member.type in _NAME_HEADERS and member.size > _MOST_HEADER_BYTES:
-            raise _Hostile(f"a name or comment of {member.size} bytes")
+        if member.size < 0 or (member.size > _MOST_HEADER_BYTES and member.type not in tarfile.REGULAR_TYPES):
+            raise tarfile.ReadError(f"its header announces {member.size} bytes")
         return member
 
 
@@ -141,29 +127,14 @@ class _Unpacking:
             if zipfile.is_zipfile(self.archive):
                 self._unpack_zip()
             else:
-                with tarfile.open(self.archive, "r:*", tarinfo=_Member) as tar:
-                    self._unpack_tar(tar)
-                    if isinstance(tar.fileobj, _COMPRESSED):
-                        self._read_to_the_end(tar.fileobj)
+                with tarfile.open(self.archive, tarinfo=_Member) as tar:
+                    self._unpack_tar(tar, tar.fileobj)
         except _DAMAGED as error:
-            with open(self.archive, "rb") as stream:
-                known = what_is(stream.read(HEAD))
-            if known and not zipfile.is_zipfile(self.archive) and known[0] not in ("a zip archive", "a tar archive"):
-                cure = known[1].replace("fetch it", "download it")
-                raise InputError(f"{self.archive}: is neither tar nor zip but {known[0]}; {cure}") from error
-            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(f"{self.archive}: {self._damage(error)}") from error
+        except RuntimeError as error:  # zipfile's word for passwords and for methods that it lacks
             raise InputError(
-                f"{self.archive}: truncated, damaged or neither tar nor zip ({reason}); download it again"
-            ) from error
-        except NotImplementedError as error:
-            reason = " ".join(str(error).split())
-            raise InputError(
-                f"{self.archive}: is packed in a way that Python cannot unpack ({reason}), the archive may be whole; "
-                f"{_BY_HAND}"
-            ) from error
-        except _Hostile as error:
-            raise InputError(
-                f"{self.archive}: not unpacked, because it holds {error}; is it the right file?"
+                f"{self.archive}: is packed in a way that Python cannot unpack ({' '.join(str(error).split())}), the "
+                "archive may be whole; unpack it yourself (7z x) and place the folder instead of the archive"
             ) from error
         except OSError as error:
             advice = "make room and run again" if says_disk_full(error) else "is it the right archive?"
@@ -171,46 +142,47 @@ class _Unpacking:
                 f"{self.archive}: cannot be unpacked into {self.target.parent} ({error}); {advice}"
             ) from error
 
-    def _read_to_the_end(self, stream: IO[bytes]) -> None:
-        """Read what follows a tar's last member: only at its end is a compressed stream's checksum compared."""
-        for _ in range(_MOST_PADDING // _CHUNK):
-            if not stream.read(_CHUNK):
-                return
-        raise _Hostile(f"more than {_MOST_PADDING} bytes after its last member")
+    def _damage(self, error: Exception) -> str:
+        with open(self.archive, "rb") as stream:
+            known = what_is(stream.read(HEAD))
+        if known and known[0] not in ("a zip archive", "a tar archive"):
+            return f"is neither tar nor zip but {known[0]}; {known[1].replace('fetch it', 'download it')}"
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return f"truncated, damaged or neither tar nor zip ({reason}); download it again"
 
-    def _unpack_tar(self, tar: tarfile.TarFile) -> None:
+    def _unpack_tar(self, tar: tarfile.TarFile, stream: IO[bytes]) -> None:
         for member in tar:
-            if self._is_wanted(member.name, member.size) and not member.isdir():
-                if not member.isreg():
-                    self._refuse(member.name, "is a link or device")
+            if self._is_wanted(member.name, member.size, member.isdir(), member.isreg()):
                 self._write(tar.extractfile(member), member.name)
-
-    def _write(self, stream: IO[bytes], name: str) -> None:
-        """A member's bytes alone: its owner, mode and time do not count."""
-        path = self.target / PurePosixPath(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "wb") as file:
-            shutil.copyfileobj(stream, file)
+        stream.read(_MOST_PADDING)  # only at its end is a compressed stream's checksum compared
+        if stream.read(1):
+            raise InputError(
+                f"{self.archive}: not unpacked, because it holds more than {_MOST_PADDING} bytes after its last "
+                "member; is it the right file?"
+            )
 
     def _unpack_zip(self) -> None:
         with zipfile.ZipFile(self.archive) as archive:
             for member in archive.infolist():
-                if _TAR_NAME.search(member.filename) and not is_junk(member.filename):
-                    self._refuse_if_locked(member)
+                name, kind = member.filename, stat.S_IFMT(member.external_attr >> 16)
+                if _TAR_NAME.search(name) and not is_junk(name):
                     with (
-                        archive.open(member) as stream,
+                        archive.open(name) as stream,
                         tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Member) as tar,
                     ):
-                        self._unpack_tar(tar)
-                        self._read_to_the_end(stream)
-                elif self._is_wanted(member.filename, member.file_size) and not member.is_dir():
-                    self._refuse_if_locked(member)
-                    kind = stat.S_IFMT(member.external_attr >> 16)
-                    if kind not in (0, stat.S_IFREG):
-                        self._refuse(member.filename, "is a link or device")
-                    archive.extract(member, self.target)
+                        self._unpack_tar(tar, stream)
+                elif self._is_wanted(name, member.file_size, member.is_dir(), kind in (0, stat.S_IFREG)):
+                    with archive.open(name) as stream:
+                        self._write(stream, name)
 
-    def _is_wanted(self, name: str, size: int) -> bool:
+    def _write(self, stream: IO[bytes], name: str) -> None:
+        """A member's bytes alone: its owner, mode and time do not count."""
+        path = self.target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "wb") as file:
+            shutil.copyfileobj(stream, file)
+
+    def _is_wanted(self, name: str, size: int, is_folder: bool, is_file: bool) -> bool:
         """Check a member's path and the bounds; True when it is to be written."""
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name:
@@ -223,21 +195,16 @@ class _Unpacking:
             raise InputError(
                 f"{self.archive}: unpacks to more than {self.max_bytes / 1e9:.3g} GB; is it the right file?"
             )
-        if is_junk(str(path)) or not any(pattern.search(str(path)) for pattern in self.wanted):
+        if is_folder or is_junk(str(path)) or not any(pattern.search(str(path)) for pattern in self.wanted):
             return False
+        if not is_file:
+            self._refuse(name, "is a link or device")
         if _CONTROL.search(name):
             self._refuse(name.encode("unicode_escape").decode(), "has an unprintable name")
         if path in self.written:
             self._refuse(name, "is there twice")
         self.written.add(path)
         return True
-
-    def _refuse_if_locked(self, member: zipfile.ZipInfo) -> None:
-        if member.flag_bits & 1:
-            self._refuse(member.filename, f"is encrypted, the archive may be whole; {_BY_HAND}")
-        if member.compress_type not in _METHODS:
-            method = zipfile.compressor_names.get(member.compress_type, f"number {member.compress_type}")
-            raise NotImplementedError(f"compression method {method}")
 
     def _refuse(self, name: str, reason: str) -> None:
         raise InputError(f"{self.archive}: not unpacked, because its member '{name}' {reason}")

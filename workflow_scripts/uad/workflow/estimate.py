@@ -22,23 +22,7 @@ from types import MappingProxyType
 import pandas as pd
 
 from uad.download.checks import size
-
-
-@dataclass(frozen=True)
-class Job:
-    """One job of a dry run.
-
-    Attributes:
-        who: its cohort or arm; empty for jobs of the whole run.
-        gpus, threads: what it asks for.
-        minutes: its time limit on the first attempt; 0 for what runs on the login node.
-    """
-
-    rule: str
-    who: str
-    gpus: int
-    threads: int
-    minutes: float
+from uad.workflow.dry_run import Job
 
 
 @dataclass(frozen=True)
@@ -59,32 +43,13 @@ class Work:
     cpu_limit: float
 
 
-def job_blocks(dry_run: str) -> list[tuple[str, str]]:
-    """(rule, what Snakemake says about the job) of every job that `snakemake -n` names."""
-    blocks = re.split(r"^(?:local)?rule (?=\w+:$)", dry_run, flags=re.MULTILINE)[1:]
-    return [(block.split(":", 1)[0], block) for block in blocks]
-
-
-def jobs_of(dry_run: str) -> list[Job]:
-    """The jobs that `snakemake -n` names; the target rule `all` does nothing and is left out."""
-    jobs = []
-    for rule, block in job_blocks(dry_run):
-        values = dict(re.findall(r"^    (wildcards|threads|resources): (.+)$", block, re.MULTILINE))
-        wildcards, resources = (_pairs(values.get(key, "")) for key in ("wildcards", "resources"))
-        who = wildcards.get("cohort") or wildcards.get("arm", "")
-        gpus, minutes = int(resources.get("gpu", 0)), float(resources.get("runtime", 0))
-        if rule != "all":
-            jobs.append(Job(rule, who, gpus, int(values.get("threads", 1)), minutes))
-    return jobs
-
-
 def work_left(
     jobs: Iterable[Job],
     benchmarks: pd.DataFrame,
     names: Collection[str],
     computed: Mapping[tuple[str, str], float] = MappingProxyType({}),
 ) -> list[Work]:
-    """Jobs and hours per rule, in the order of the dry run.
+    """Jobs and hours per rule, in the order of the jobs given.
 
     Args:
         benchmarks: one row per finished job: stage (its rule), job, s (`uad.reporting.benchmarks.read_benchmarks`).
@@ -176,10 +141,6 @@ def span(seconds: float) -> str:
 def _existing(folder: Path) -> Path:
     folder = folder.absolute()
     return next(each for each in (folder, *folder.parents) if each.exists())
-
-
-def _pairs(text: str) -> dict[str, str]:
-    return dict(re.findall(r"(\w+)=([^,]+)", text))
 
 
 def _mean_hours(

@@ -14,23 +14,20 @@ from uad.common.files import write_text
 class PlannedFiles:
     """Keeps texts until `write`; afterwards writes them at once.
 
-    Args:
-        copies: a folder that has each file as soon as it is known, by its name alone: for who reads a dry run.
+    Attributes:
+        texts: path -> text of what is not written yet.
     """
 
-    def __init__(self, copies: str | Path | None = None) -> None:
-        self._copies = copies
-        self._texts: dict[Path, str] = {}
+    def __init__(self) -> None:
+        self.texts: dict[Path, str] = {}
         self._started = False
 
     def put(self, path: str | Path, text: str) -> None:
         """Have the file hold this text once the run has started."""
-        if self._copies:
-            write_text(Path(self._copies, Path(path).name), text)
         if self._started:
             write_text(path, text)
         else:
-            self._texts[Path(path)] = text
+            self.texts[Path(path)] = text
 
     def write(self) -> None:
         """The run starts.
@@ -39,5 +36,5 @@ class PlannedFiles:
             DiskFull, InputError: as `files.atomic_path`.
         """
         self._started = True
-        while self._texts:
-            write_text(*self._texts.popitem())
+        while self.texts:
+            write_text(*self.texts.popitem())

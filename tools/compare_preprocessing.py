@@ -1,11 +1,17 @@
-"""Where a preprocessed scan departs from a reference of the same scan: which step, and how much.
+"""Say where a preprocessed scan differs from this workflow's: in which step, and by how much.
 
-Both volumes show one brain after brain extraction, registration, crop and bias correction, as far as each went.  They
-are aligned by their content, so a difference in one step does not hide the others.  docs/preprocessing.md
+python tools/compare_preprocessing.py --ours results/paper/preprocessed/mslub/patient01_t2.nii.gz --theirs mine.nii.gz
+python tools/compare_preprocessing.py --ours results/paper/store/mslub_t2 --subject patient01 --theirs mine.nii.gz
+
+Both scans are aligned by their content first, so a difference in one step does not hide the others.
+docs/preprocessing.md
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +19,11 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import binary_erosion, binary_fill_holes, gaussian_filter
 
-from uad.common.errors import InputError
-from uad.common.volumes import Volume, itk_code, reorient
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow_scripts"))
+
+from uad.common.errors import InputError, run_program
+from uad.common.store import Store
+from uad.common.volumes import Volume, itk_code, read_image, read_label, reorient
 from uad.preprocessing.itk import ants, move, to_ants
 
 _BACKGROUND = 0.05  # share of zeros from which on a volume counts as brain-extracted
@@ -264,3 +273,49 @@ def _sharpness(volume: Volume, brain: np.ndarray) -> float:
     slopes = np.gradient(volume.data.astype(np.float64), *volume.spacing)
     inner = binary_erosion(brain)
     return float(np.sqrt(sum(slope**2 for slope in slopes))[inner].mean() / volume.data[inner].std())
+
+
+def reference(path: Path, subject: str | None) -> tuple[Volume, Volume]:
+    """Our scan and its brain mask: a preprocessed NIfTI file, or a subject's row of a store."""
+    if subject is None:
+        stem = path.name.removesuffix(".gz").removesuffix(".nii")
+        return read_image(path), read_label(path.with_name(f"{stem}_mask.nii.gz"))
+    settings = json.loads(Path(f"{path}.json").read_text())["settings"]
+    spacing = settings["spacing_mm"] / settings["pack"]["factor"]
+    scan = Store.open(path).scan(subject)
+    affine = np.diag([-spacing, -spacing, spacing, 1])
+    return tuple(
+        Volume(np.ascontiguousarray(a.transpose(2, 1, 0)), affine) for a in (scan.image, scan.mask.astype("u1"))
+    )
+
+
+def as_table(findings: list[Finding]) -> str:
+    rows = [("", "step", "ours", "theirs", "difference")]
+    rows += [("*" if f.departs else "", f.step, f.ours, f.theirs, f.how_much) for f in findings]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]) for row in rows]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ours", required=True, type=Path, help="preprocessed NIfTI file, or prefix of a store")
+    parser.add_argument("--subject", help="with a store: whose scan")
+    parser.add_argument("--theirs", required=True, type=Path, help="the scan in question (NIfTI)")
+    parser.add_argument("--their-mask", type=Path, help="its brain mask; default: its voxels that are not 0")
+    arguments = parser.parse_args()
+
+    if arguments.subject is not None and not Path(f"{arguments.ours}.json").is_file():
+        raise InputError(f"{arguments.ours}: no store here; give the prefix of a store's files, or leave out --subject")
+    ours, brain = reference(arguments.ours, arguments.subject)
+    theirs = read_image(arguments.theirs)
+    their_brain = read_label(arguments.their_mask) if arguments.their_mask else None
+    placed = arguments.subject is None and bool(theirs.affine[:3, 3].any())  # an origin of 0 is no place
+    findings = compare(ours, brain, theirs, their_brain, placed)
+    print(as_table(findings))
+    departing = [finding.step for finding in findings if finding.departs]
+    print(f"\ndeparts in: {', '.join(departing)}" if departing else "\nno step departs")
+
+
+if __name__ == "__main__":
+    run_program(main)

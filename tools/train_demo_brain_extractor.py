@@ -1,4 +1,6 @@
-"""A tiny nnU-Net that extracts the brains of phantoms, in the folder layout of HD-BET 2's parameters.
+"""Train a tiny nnU-Net that extracts the brains of phantoms, in the folder layout of HD-BET 2's parameters.
+
+python tools/train_demo_brain_extractor.py --output demo/hd_bet
 
 It stands in for HD-BET's 120 MB network in the demo and the tests, so that HD-BET's own code runs there
 unchanged.  It knows phantoms only: never use it on real scans.  docs/paper.md#hd-bet
@@ -6,9 +8,11 @@ unchanged.  It knows phantoms only: never use it on real scans.  docs/paper.md#h
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
-from collections.abc import Callable
+import sys
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -17,6 +21,9 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch.nn import functional
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow_scripts"))
+
+from uad.common.errors import run_program
 from uad.common.files import atomic_path, sha256_of
 from uad.phantoms import atlas, ixi, mslub, wmh
 
@@ -71,14 +78,8 @@ def _prepared(image: np.ndarray, brain: np.ndarray, affine: np.ndarray) -> tuple
     return ((scan - scan.mean()) / scan.std()).numpy(), (mask > 0.5).numpy()
 
 
-def train_extractor(
-    heads: list[tuple[np.ndarray, np.ndarray]], seed: int, steps: int, report: Callable[[str], None]
-) -> torch.nn.Module:
-    """Train the network on whole heads, one per step, with Adam and a one-cycle learning rate.
-
-    Args:
-        report: called with a line of progress every 50 steps.
-    """
+def train_extractor(heads: list[tuple[np.ndarray, np.ndarray]], seed: int, steps: int) -> torch.nn.Module:
+    """Train the network on whole heads, one per step, with Adam and a one-cycle learning rate."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # the network draws its first weights from the global generator
         network = build_network()
@@ -96,7 +97,7 @@ def train_extractor(
         schedule.step()
         losses.append(loss.item())
         if (number + 1) % 50 == 0:
-            report(f"step {number + 1}/{steps}: loss {np.mean(losses[-50:]):.4f}")
+            print(f"step {number + 1}/{steps}: loss {np.mean(losses[-50:]):.4f}", flush=True)
     return network.eval()
 
 
@@ -228,3 +229,22 @@ def _plans() -> dict[str, object]:
         "label_manager": "LabelManager",
         "foreground_intensity_properties_per_channel": {"0": dict.fromkeys(names, 1.0)},
     }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", required=True, type=Path, help="folder, e.g. demo/hd_bet")
+    parser.add_argument("--seed", type=int, default=2023, help="keep it apart from the demo's phantom seed")
+    parser.add_argument("--heads", type=int, default=70, help="training scans")
+    parser.add_argument("--steps", type=int, default=200)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    start = time.perf_counter()
+    heads = training_heads(args.seed, args.heads)
+    network = train_extractor(heads, args.seed, args.steps)
+    path = write_parameters(network, args.output)
+    print(f"{path}: {path.stat().st_size / 1000:.0f} kB, {time.perf_counter() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,7 +1,13 @@
-"""Write config.schema.json, the JSON schema of config.yaml, for completion in editors."""
+"""Write config.schema.json, the JSON schema of config.yaml, for completion in editors.
+
+python tools/write_schema.py
+"""
 
 import json
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow_scripts"))
 
 from uad.common.files import atomic_path
 from uad.config.model import Config
@@ -14,5 +20,5 @@ def schema_text() -> str:
 
 
 if __name__ == "__main__":
-    with atomic_path(Path(__file__).parents[1] / "config.schema.json") as path:
+    with atomic_path(Path(__file__).resolve().parents[1] / "config.schema.json") as path:
         path.write_text(schema_text())

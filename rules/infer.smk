@@ -37,10 +37,9 @@ rule reconstruct:
             seed=CONFIG.seed,
         ),
         model=lambda wc, input: f"--model {input.model}" if input.model else "",
-        results=lambda wc: RESULTS,
     shell:
-        "python workflow_scripts/reconstruct.py --settings {params.settings:q} --results {params.results:q}"
-        " --fold {wildcards.fold} --threads {threads} {params.model}"
+        "python workflow_scripts/reconstruct.py --settings {params.settings:q} --stores {input.stores:q}"
+        " --splits {input.splits:q} --fold {wildcards.fold} --threads {threads} {params.model}"
         " --slices-per-pass {resources.slices_per_pass} --table {output.table:q} 2>&1 | tee {log}"
 
 
@@ -88,9 +87,8 @@ rule experiments:
             ensemble=CONFIG.inference.ensemble,
             seed=CONFIG.seed,
         ),
-        results=lambda wc: RESULTS,
     shell:
-        "python workflow_scripts/run_experiments.py --settings {params.settings:q} --results {params.results:q}"
-        " --fold {wildcards.fold} --threads {threads} --slices-per-pass {resources.slices_per_pass}"
+        "python workflow_scripts/run_experiments.py --settings {params.settings:q} --stores {input.stores:q}"
+        " --splits {input.splits:q} --fold {wildcards.fold} --threads {threads} --slices-per-pass {resources.slices_per_pass}"
         " --conditioned {input.conditioned:q} --unconditioned {input.unconditioned:q} --output {output:q}"
         " 2>&1 | tee {log}"

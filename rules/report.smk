@@ -11,6 +11,7 @@ rule tables:
         stores=PLAN.store_tables(),
     output:
         csv=PLAN.table_files("csv"),
+        sheets=f"{RESULTS}/tables/sheets.json",
         text=PLAN.table_files("md", "tex"),
         html=report(
             PLAN.table_files("html"),
@@ -148,7 +149,12 @@ rule html_report:
         viewer=PLAN.viewer_scans(),
         stores=PLAN.all_stores(),
         shards=[table for cohort in COHORTS for table in PLAN.shard_tables(cohort)],
-        tables=rules.tables.output,
+        tables=[
+            *rules.tables.output.csv,
+            *rules.tables.output.text,
+            *rules.tables.output.html,
+        ],
+        sheets=rules.tables.output.sheets,
         figures=rules.figures.output.png,
         reproduction=rules.reproduction.output,
         check=rules.check.output,
@@ -174,5 +180,6 @@ rule html_report:
         folder=lambda wc: f"{RESULTS}/report",
     shell:
         "python workflow_scripts/make_report.py --settings {params.settings:q} --results {params.results:q}"
+        " --stores {input.stores:q} --sheets {input.sheets:q}"
         " --scores {input.scores:q} --viewer {input.viewer:q} --shards {input.shards:q} --tables {input.tables:q}"
         " --figures {input.figures:q} --reproduction {input.reproduction:q} --check {input.check:q} --folder {params.folder:q} 2>&1 | tee {log}"

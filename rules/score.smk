@@ -72,8 +72,7 @@ rule score:
         backbone=lambda wc, input: (
             f"--backbone {shlex.quote(input.backbone)}" if input.backbone else ""
         ),
-        results=lambda wc: RESULTS,
     shell:
-        "python workflow_scripts/score.py --settings {params.settings:q} --results {params.results:q}"
-        " --fold {wildcards.fold} --arrays {input.arrays:q} {params.backbone} --threads {threads}"
+        "python workflow_scripts/score.py --settings {params.settings:q} --stores {input.stores:q}"
+        " --splits {input.splits:q} --fold {wildcards.fold} --arrays {input.arrays:q} {params.backbone} --threads {threads}"
         " --metrics {output.metrics:q} --examples {output.examples:q} --viewer {output.viewer:q} 2>&1 | tee {log}"

@@ -82,6 +82,8 @@ def write_run(results):
     _write_benchmarks(results / "benchmarks")
     return {
         "results": results,
+        "stores": sorted((results / "store").glob("*")),
+        "sheets": results / "tables" / "sheets.json",
         "scores": [scores],
         "viewer": viewer,
         "shards": sorted(results.glob("preprocessed/*/shard-*.tsv")),

@@ -301,7 +301,8 @@ def test_program_writes_what_the_figures_read(tmp_path):
     (tmp_path / "settings.json").write_text(json.dumps(settings))
     run = subprocess.run(
         [sys.executable, "workflow_scripts/run_experiments.py", "--settings", tmp_path / "settings.json",
-         "--results", tmp_path, "--fold", "0", "--slices-per-pass", "3", "--output", tmp_path / "fold0.npz",
+         "--stores", *tmp_path.glob("store/*"), "--splits", *tmp_path.glob("splits/*"),
+         "--fold", "0", "--slices-per-pass", "3", "--output", tmp_path / "fold0.npz",
          "--conditioned", tmp_path / "cddpm.safetensors", "--unconditioned", tmp_path / "ddpm.safetensors"],
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip

@@ -125,9 +125,20 @@ def cache_arm(results, settings):
     return table
 
 
+def read_and_score(results, settings, fold=0, progress=lambda _: None):
+    table = cache_arm(results, settings)
+    return score_cached(results, settings, table, fold, progress)
+
+
+def score_cached(results, settings, table, fold=0, progress=lambda _: None):
+    stores = {cohort: Store.open(results / "store" / f"{cohort}_t2") for cohort in settings["cohorts"]}
+    splits = {cohort: results / "splits" / f"{cohort}.tsv" for cohort in settings["cohorts"]}
+    return score_arm(settings, stores, splits, fold, table, None, progress)
+
+
 def score(results, settings, cohort="mslub", progress=lambda _: None):
     """The scores of an arm, and of one cohort the rows as a table."""
-    scores = score_arm(settings, results, 0, cache_arm(results, settings), None, progress)
+    scores = read_and_score(results, settings, progress=progress)
     rows = pd.DataFrame(scores.rows)
     return scores, rows[rows["cohort"] == cohort].reset_index(drop=True)
 
@@ -319,7 +330,7 @@ def test_a_changed_or_missing_cache_is_refused(results):
     array[0, 0, 3, 10, 10] += 0.25
     array.flush()
     with pytest.raises(InputError, match=r"mslub\.npy: changed since it was written"):
-        score_arm(settings, results, 0, table, None, lambda _: None)
+        score_cached(results, settings, table)
     path.unlink()
     with pytest.raises(InputError, match=r"mslub\.npy: missing"):
         Outputs(table).volume("mslub", "m3")
@@ -380,7 +391,7 @@ def test_a_map_is_kept_as_it_is_and_only_of_the_fold_that_is_shown(results):
     for cohort in SPLITS:
         table = results / "splits" / f"{cohort}.tsv"
         table.write_text(table.read_text().replace("\t0\n", "\t1\n"))
-    other = score_arm(settings, results, 1, cache_arm(results, settings), None, lambda _: None)
+    other = read_and_score(results, settings, fold=1)
     assert other.viewer == {} and other.rows
 
 

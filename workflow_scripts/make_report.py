@@ -14,7 +14,9 @@ from uad.workflow.provenance import Provenance
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", required=True, type=Path)
-    parser.add_argument("--results", required=True, type=Path)
+    parser.add_argument("--results", required=True, type=Path, help="searched for records of jobs")
+    parser.add_argument("--stores", required=True, nargs="+", type=Path, help="files of the packed scans")
+    parser.add_argument("--sheets", required=True, type=Path, help="the printed tables as data")
     parser.add_argument("--scores", required=True, nargs="+", type=Path)
     parser.add_argument("--viewer", required=True, nargs="+", type=Path, help="what scoring kept for the viewer")
     parser.add_argument("--shards", required=True, nargs="+", type=Path, help="tables of preprocessed scans")
@@ -31,7 +33,7 @@ def main() -> None:
     def progress(line: str) -> None:
         print(f"[report] {line}", file=sys.stderr, flush=True)
 
-    names = ("results", "scores", "viewer", "shards", "tables", "figures", "reproduction", "check")
+    names = ("results", "stores", "sheets", "scores", "viewer", "shards", "tables", "figures", "reproduction", "check")
     inputs = Inputs(**{name: getattr(arguments, name) for name in names})
     counts = build_report(settings, inputs, arguments.folder, progress)
     provenance.write(arguments.folder / "provenance.json", **counts)

@@ -10,7 +10,7 @@ from uad.cohorts.splits import subjects_in
 from uad.common.errors import InputError, run_program
 from uad.common.recipe import read_settings
 from uad.common.seeds import seed_for
-from uad.common.store import Store
+from uad.common.store import open_stores
 from uad.common.tabular import write_table
 from uad.inference.arm import load_arm
 from uad.inference.run import run_on_cohort
@@ -20,7 +20,8 @@ from uad.workflow.provenance import Provenance
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", required=True, type=Path)
-    parser.add_argument("--results", required=True, type=Path)
+    parser.add_argument("--stores", required=True, nargs="+", type=Path, help="files of the packed scans")
+    parser.add_argument("--splits", required=True, nargs="+", type=Path, help="a table per cohort")
     parser.add_argument("--fold", required=True, type=int)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--model", type=Path, help="weights of the trained arm; nothing for arms that do not train")
@@ -31,10 +32,8 @@ def main() -> None:
     settings = read_settings(arguments.settings)
     provenance = Provenance(settings)
     name, modality = settings["arm"], settings["modality"]
-    stores = {
-        cohort: Store.open(arguments.results / "store" / f"{cohort}_{modality}") for cohort in settings["cohorts"]
-    }
-    shape = stores[settings["cohorts"][0]].images.shape[2:]
+    stores, splits = open_stores(arguments.stores, modality), {path.stem: path for path in arguments.splits}
+    shape = next(iter(stores.values())).images.shape[2:]
     arm = load_arm(settings, arguments.model, shape, arguments.slices_per_pass, arguments.threads)
     rows = []
     for cohort, store in stores.items():
@@ -42,10 +41,11 @@ def main() -> None:
         def progress(line: str, cohort: str = cohort) -> None:
             print(f"[reconstruct {name} {modality} {cohort}] {line}", file=sys.stderr, flush=True)
 
-        splits = arguments.results / "splits" / f"{cohort}.tsv"
-        subjects = subjects_in(splits, arguments.fold, ["val", "test"], store.subjects, progress)
+        subjects = subjects_in(splits[cohort], arguments.fold, ["val", "test"], store.subjects, progress)
         if not subjects:
-            raise InputError(f"{splits}: fold {arguments.fold} has no validation or test volume that could be packed")
+            raise InputError(
+                f"{splits[cohort]}: fold {arguments.fold} has no validation or test volume that could be packed"
+            )
         arm.method.enter(cohort, modality, arguments.fold)
         seed = seed_for(settings["seed"], name, modality, arguments.fold, "reconstruct", cohort)
         path = arguments.table.parent / f"{cohort}.npy"

@@ -12,7 +12,7 @@ from uad.common.errors import InputError, run_program
 from uad.common.files import atomic_path
 from uad.common.recipe import read_settings
 from uad.common.seeds import seed_for
-from uad.common.store import Store
+from uad.common.store import open_stores
 from uad.inference.arm import load_arm
 from uad.inference.contrast import CONDITIONED, UNCONDITIONED, contrast_histograms, contrast_slices
 from uad.workflow.provenance import Provenance
@@ -21,7 +21,8 @@ from uad.workflow.provenance import Provenance
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", required=True, type=Path)
-    parser.add_argument("--results", required=True, type=Path)
+    parser.add_argument("--stores", required=True, nargs="+", type=Path, help="files of the packed scans")
+    parser.add_argument("--splits", required=True, nargs="+", type=Path, help="a table per cohort")
     parser.add_argument("--fold", required=True, type=int)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--slices-per-pass", type=int, default=0, help="0: a whole volume at once")
@@ -37,15 +38,12 @@ def main() -> None:
     def progress(line: str) -> None:
         print(f"[experiments {modality} fold{fold}] {line}", file=sys.stderr, flush=True)
 
-    stores = {
-        cohort: Store.open(arguments.results / "store" / f"{cohort}_{modality}") for cohort in settings["cohorts"]
-    }
+    stores, splits = open_stores(arguments.stores, modality), {path.stem: path for path in arguments.splits}
     tests = {}
     for cohort, store in stores.items():
-        splits = arguments.results / "splits" / f"{cohort}.tsv"
-        tests[cohort] = subjects_in(splits, fold, ["test"], store.subjects, progress)
+        tests[cohort] = subjects_in(splits[cohort], fold, ["test"], store.subjects, progress)
         if not tests[cohort]:
-            raise InputError(f"{splits}: fold {fold} has no test volume that could be packed")
+            raise InputError(f"{splits[cohort]}: fold {fold} has no test volume that could be packed")
     healthy = settings["cohorts"][0]
     shape = stores[healthy].images.shape[2:]
     models = {CONDITIONED: arguments.conditioned, UNCONDITIONED: arguments.unconditioned}

@@ -10,6 +10,7 @@ import pandas as pd
 from uad.common.errors import run_program
 from uad.common.files import atomic_path
 from uad.common.recipe import read_settings
+from uad.common.store import open_stores
 from uad.scoring.score_arm import score_arm
 from uad.workflow.provenance import Provenance
 
@@ -17,7 +18,8 @@ from uad.workflow.provenance import Provenance
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", required=True, type=Path)
-    parser.add_argument("--results", required=True, type=Path)
+    parser.add_argument("--stores", required=True, nargs="+", type=Path, help="files of the packed scans")
+    parser.add_argument("--splits", required=True, nargs="+", type=Path, help="a table per cohort")
     parser.add_argument("--fold", required=True, type=int)
     parser.add_argument("--arrays", required=True, type=Path, help="table of the arm's cached arrays")
     parser.add_argument("--backbone", type=Path, help="network of the perceptual distance")
@@ -33,9 +35,10 @@ def main() -> None:
     def progress(line: str) -> None:
         print(f"[score {settings['arm']} {settings['modality']}] {line}", file=sys.stderr, flush=True)
 
-    scores = score_arm(
-        settings, arguments.results, arguments.fold, arguments.arrays, arguments.backbone, progress, arguments.threads
-    )
+    stores = open_stores(arguments.stores, settings["modality"])
+    splits = {path.stem: path for path in arguments.splits}
+    rest = arguments.arrays, arguments.backbone, progress, arguments.threads
+    scores = score_arm(settings, stores, splits, arguments.fold, *rest)
     for path, arrays in ((arguments.examples, scores.examples), (arguments.viewer, scores.viewer)):
         with atomic_path(path) as temporary:
             np.savez_compressed(temporary, **arrays)

@@ -42,7 +42,8 @@ class ArmScores:
 
 def score_arm(
     settings: Mapping[str, Any],
-    results: Path,
+    stores: Mapping[str, Store],
+    splits: Mapping[str, Path],
     fold: int,
     arrays: Path,
     backbone: Path | None,
@@ -57,7 +58,7 @@ def score_arm(
 
     Args:
         settings: content of the job's settings file; without `ablation: true` no step is left out.
-        results: the run's folder, with `store/` and `splits/`.
+        stores, splits: packed scans and split table by cohort.
         arrays: table of the arm's outputs.
         backbone: network file of the perceptual distance, or None.
         progress: receives lines for the reader.
@@ -77,10 +78,7 @@ def score_arm(
     scores = ArmScores(doubts=outputs.doubts())
     for doubt in scores.doubts:
         progress(f"caution: {doubt}")
-    cohorts = {
-        cohort: _Cohort(cohort, results, settings["modality"], fold, outputs, progress)
-        for cohort in settings["cohorts"]
-    }
+    cohorts = {name: _Cohort(name, store, splits[name], fold, outputs, progress) for name, store in stores.items()}
     healthy = {}  # the same for every cohort
     if train_cohort in cohorts:
         healthy = {r: healthy_thresholds(partial(cohorts[train_cohort].volumes, r), plain) for r in readings}
@@ -114,11 +112,10 @@ class _Cohort:
     """A cohort as one fold splits it; `lesions`: their volume in ml by test subject."""
 
     def __init__(
-        self, name: str, results: Path, modality: str, fold: int, outputs: Outputs, progress: Callable[[str], None]
+        self, name: str, store: Store, table: Path, fold: int, outputs: Outputs, progress: Callable[[str], None]
     ) -> None:
-        self.name, self.outputs = name, outputs
-        self.store = Store.open(results / "store" / f"{name}_{modality}")
-        held, table = self.store.index.set_index("subject"), results / "splits" / f"{name}.tsv"
+        self.name, self.store, self.outputs = name, store, outputs
+        held = store.index.set_index("subject")
         self.subjects = {
             split: subjects_in(table, fold, [split], held.index, lambda line: progress(f"{name}: {line}"))
             for split in ("val", "test")

@@ -21,11 +21,12 @@ Place = tuple[str, str]  # cohort, modality
 class Inputs:
     """The run's files that the report shows.
 
-    `results` is the run's folder; it is also searched for what no rule declares: benchmark and provenance files and
-    the sheets of the tables.
+    `results` is the run's folder, searched for what no rule declares: benchmark and provenance files.
     """
 
     results: Path
+    stores: Sequence[Path]
+    sheets: Path
     scores: Sequence[Path]
     viewer: Sequence[Path]
     shards: Sequence[Path]
@@ -54,7 +55,8 @@ class Run:
         self.scores = read_scores(inputs.scores, self.arms, len(self.folds))
         single = str(settings["single"])
         self.lines = {place: lines_of(self.scores, self.arms, place, self.folds, single) for place in self.places}
-        self.stores = {place: Store.open(inputs.results / "store" / "_".join(place)) for place in self.places}
+        tables = {path.stem: path for path in inputs.stores if path.suffix == ".tsv"}
+        self.stores = {place: Store.open(tables["_".join(place)].with_suffix("")) for place in self.places}
         self.tables = read_tables(path for path in inputs.tables if path.suffix == ".csv")
-        self.sheets = read_sheets(inputs.results / "tables" / "sheets.json")
+        self.sheets = read_sheets(inputs.sheets)
         self.origins = read_origins(inputs.results)

@@ -22,7 +22,7 @@ from uad.reporting import figures, overview, panels, residuals, style
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
-import architecture  # noqa: E402
+import architecture
 
 pytestmark = pytest.mark.slow
 

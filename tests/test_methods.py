@@ -41,6 +41,12 @@ def scan(seed=0):
     return Scan(f"scan{seed}", image, mask, label)
 
 
+def test_the_controls_lie_apart():
+    controls = {name for name in known_methods() if load_method(name).control}
+    assert controls == {"oracle", "chance", "copy"}
+    assert {load_method(name).__module__.split(".")[-2] for name in controls} == {"controls"}
+
+
 def output_of(method, network, images, seed=1):
     with torch.inference_mode():
         return method.reconstruct(network, images, [250, 500], torch.Generator().manual_seed(seed))

@@ -1,4 +1,4 @@
-"""The registry of methods: every module of this folder with a class `METHOD` is one method.
+"""The registry of methods: every module of this folder, or of `controls`, with a class `METHOD` is one method.
 
 This package is imported by the Snakefile, so neither it nor a method's module imports torch at its top.
 """
@@ -19,15 +19,21 @@ _SHARED = {"base", "pretraining", "settings"}
 
 
 @cache
+def _modules() -> dict[str, str]:
+    """Name of each method -> its module."""
+    found = [module.name for module in pkgutil.walk_packages(__path__, f"{__name__}.") if not module.ispkg]
+    names = {module.rpartition(".")[2]: module for module in found}
+    return {name: names[name] for name in sorted(names) if name not in _SHARED and not name.startswith("_")}
+
+
 def known_methods() -> tuple[str, ...]:
     """Names of all methods, sorted."""
-    names = {module.name for module in pkgutil.iter_modules(__path__)} - _SHARED
-    return tuple(sorted(name for name in names if not name.startswith("_")))
+    return tuple(_modules())
 
 
 def load_method(name: str) -> type[Method]:
     """The class of a method by its module's name."""
-    return importlib.import_module(f"{__name__}.{name}").METHOD
+    return importlib.import_module(_modules()[name]).METHOD
 
 
 def method_of(settings: Mapping[str, Any]) -> Method:

@@ -1,0 +1,1 @@
+"""Control methods: upper and lower bounds that validate the metrics."""

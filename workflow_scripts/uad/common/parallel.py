@@ -26,7 +26,7 @@ def any_process(flag: bool, device: torch.device) -> bool:
 
 
 class SharedPass:
-    """Stands in for a network whose samples do not influence each other.
+    """Replaces a network whose samples do not influence each other.
 
     Called with tensors of the whole batch ([B, ...], or None), it passes this process's B / n rows through the network
     and returns the output of all rows.  Only the own rows carry a gradient: with a loss over the whole batch, the sum

@@ -56,7 +56,7 @@ class Method:
         return []
 
     def enter(self, cohort: str, modality: str, fold: int) -> None:
-        """Told before the scans of a cohort are read; for methods that read files of their own."""
+        """Called before a cohort is processed. Override to open your own per-cohort files."""
 
     def doubts(self) -> list[str]:
         """Asked after the scans of a cohort have been read: what speaks against the output, for log and report.

@@ -1,7 +1,4 @@
-"""What a printed table says, before it takes a form: rows of entries from the long tables.
-
-`render.py` writes a sheet as Markdown, LaTeX and HTML.
-"""
+"""Tables as data: rows of entries from the long tables; `render.py` writes them as Markdown, LaTeX and HTML."""
 
 from __future__ import annotations
 

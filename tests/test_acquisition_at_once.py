@@ -45,7 +45,7 @@ class Run:
             time.sleep(0.02)
 
     def waits(self):
-        return "waits for another run" in self.log.read_text()
+        return "waiting: another run" in self.log.read_text()
 
 
 def two_runs(server, folder, logs):

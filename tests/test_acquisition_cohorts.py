@@ -69,7 +69,7 @@ def test_a_table_that_could_not_be_fetched_is_tried_again(item):
     ixi.provide()
     ixi.offline = True
     ixi.provide()
-    assert ixi.said[-1] == "offline, goes without IXI.xls"
+    assert ixi.said[-1] == "offline: optional file IXI.xls skipped"
     ixi.offline = False
     ixi.provide()
     assert "IXI.xls" in ixi.paths()
@@ -96,7 +96,7 @@ def test_mslub_is_fetched_file_by_file_and_continued(item):
     mslub.provide()
     counts = [mslub.server.sent(path) == len(content) for path, content in MSLUB.items()]
     assert all(counts) and len(mslub.subjects()) == 30
-    assert any("goes without patient_info.csv" in line for line in mslub.said)
+    assert any("optional file patient_info.csv skipped" in line for line in mslub.said)
 
 
 def test_without_a_published_hash_the_first_one_is_pinned_and_holds(item):
@@ -170,7 +170,7 @@ def test_wmh_from_a_local_folder(item, tmp_path):
 def test_a_page_instead_of_the_list_is_refused(item):
     wmh = item("wmh", dataverse_files(), "t1")
     wmh.server.tricks["/api/datasets/:persistentId/"] = [page]
-    assert "a web page came" in wmh.refused() and not wmh.paths()
+    assert "got a web page" in wmh.refused() and not wmh.paths()
 
 
 def test_the_address_of_the_list_is_that_of_the_facts():

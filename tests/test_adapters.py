@@ -466,7 +466,7 @@ def test_failed_ingest_leaves_no_table(tmp_path):
 
 def test_read_cohort_refuses_another_table(tmp_path):
     (tmp_path / "other.tsv").write_text("subject\tsite\ns1\tA\n")
-    with pytest.raises(InputError, match="is no cohort table, columns scanner"):
+    with pytest.raises(InputError, match="is not a cohort table, columns scanner"):
         read_cohort(tmp_path / "other.tsv")
     with pytest.raises(InputError, match=r"absent\.tsv: does not exist"):
         read_cohort(tmp_path / "absent.tsv")

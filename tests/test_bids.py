@@ -286,7 +286,7 @@ def test_participants_with_or_without_sub_and_by_person(tmp_path):
         "1": ("None", "", ""), "7": ("", "", ""), "OAS2_0001_MR2": ("X", "Y", ""), "sub-001": ("NA", "null", "40.0"),
     }  # fmt: skip
     assert "participants.tsv: lacks 1 subjects: 7" in log
-    assert "ages that are no numbers stay empty: 89+" in log
+    assert "ages that are not numbers stay empty: 89+" in log
 
 
 def test_a_participant_with_and_without_sub_is_there_twice(tmp_path):

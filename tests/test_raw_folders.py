@@ -72,7 +72,7 @@ def test_a_name_that_is_no_text_is_named(tmp_path):
     (tmp_path / os.fsdecode(b"M\xfcller_t2.nii")).write_bytes(b"")
     notes: list[str] = []
     assert walk(tmp_path, notes=notes) == {}
-    assert "no UTF-8" in notes[0] and "M\\udcfcller_t2.nii" in notes[0]
+    assert "not UTF-8" in notes[0] and "M\\udcfcller_t2.nii" in notes[0]
 
 
 # --- names that lie ---------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ def test_the_plan_of_a_folder_without_scans_asks_for_them(tmp_path, made):
         folder.mkdir()
     text = report([], Settings(), tmp_path, [OwnFolder("mine", str(folder), ("t2",), 2, healthy=False)])
     assert "mine (your own scans): needs you" in text and str(folder) in text
-    assert "nothing has to be fetched" not in text
+    assert "Nothing to download" not in text
 
 
 def config(**changes):

@@ -79,7 +79,7 @@ def test_what_fetches_or_unpacks_waits_for_another_run(tmp_path):
             process = subprocess.Popen(
                 [sys.executable, ROOT / "workflow_scripts" / program, *arguments], stderr=subprocess.PIPE, text=True
             )
-            assert "waits for another run" in process.stderr.readline()
+            assert "waiting: another run" in process.stderr.readline()
         assert "error: " in process.communicate()[1]  # goes on, and finds that there is nothing
 
 
@@ -120,7 +120,7 @@ def test_two_runs_go_on_at_once_and_one_run_started_twice_is_refused(checkout):
     with exclusive(checkout / "data/raw/brats21"):
         runs = [acquiring(checkout, "a"), acquiring(checkout, "b")]
         for run in runs:
-            wait_until(run, "waits for another run")
+            wait_until(run, "waiting: another run")
         again = acquiring(checkout, "a")
         said = again.communicate()[0]
         assert again.returncode == 1 and "Directory cannot be locked" in said, said
@@ -142,7 +142,7 @@ def test_two_runs_go_on_at_once_and_one_run_started_twice_is_refused(checkout):
 def test_a_lock_left_by_a_killed_driver_is_removed_as_the_message_says(checkout):
     with exclusive(checkout / "data/raw/brats21"):
         run = acquiring(checkout, "a")
-        wait_until(run, "waits for another run")
+        wait_until(run, "waiting: another run")
         os.killpg(run.pid, signal.SIGKILL)
         run.communicate()
     refused = acquiring(checkout, "a")

@@ -42,8 +42,8 @@ def test_windows_line_ends_and_empty_cells(tmp_path):
         (b"", "cannot be read as a table"),
         (b"a\tb\n1\t2\n1\t2\t3\n", "cannot be read as a table"),
         (b"a\tb\n1\t2\t3\n4\t5\t6\n", "cannot be read as a table"),
-        (b"\x89PNG\x00\x01\x02", "is no text"),
-        (b"subject\trow\ns1\tfirst\n", "column row holds something that is no number"),
+        (b"\x89PNG\x00\x01\x02", "is not text"),
+        (b"subject\trow\ns1\tfirst\n", "column row holds something that is not a number"),
     ],
 )
 def test_what_is_no_table_is_named(tmp_path, content, message):

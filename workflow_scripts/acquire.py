@@ -1,4 +1,4 @@
-"""Check a cohort's raw data, fetch what its source gives, and say what to place where when something is missing."""
+"""Check a cohort's raw data, download what can be downloaded, and say what to place where if something is missing."""
 
 import argparse
 import sys

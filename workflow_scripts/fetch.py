@@ -1,4 +1,4 @@
-"""Fetch what is no cohort: the atlas, weights, the authors' split files."""
+"""Download what is not a cohort: the atlas, weights, the authors' split files."""
 
 import argparse
 import sys

@@ -34,7 +34,7 @@ def main() -> None:
     given = {key: getattr(cohort, key) for key in flags if getattr(cohort, key) is not None}
     adapter = adapter_class(**given) if cohort.adapter == "folder" else adapter_class()
     # runs share what is unpacked: they take turns
-    with exclusive(arguments.unpacked, lambda: say(f"waits for another run, which unpacks {arguments.unpacked}")):
+    with exclusive(arguments.unpacked, lambda: say(f"waiting: another run is unpacking into {arguments.unpacked}")):
         before = state_of_folder(arguments.raw, arguments.unpacked) if arguments.token else {}
         table, notes = ingest(
             adapter,

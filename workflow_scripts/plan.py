@@ -1,4 +1,4 @@
-"""Print what the run's data needs: present, fetchable or up to the user, with sizes, licences and next steps."""
+"""Print what the run's data needs: present, fetchable or needs you, with sizes, licences and next steps."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Adapters: one small class per data set, which knows layout, ids, labels and the state of its scans.
+"""Adapters: one small class per data set with its layout, ids, labels and the state of its scans.
 
 The Snakefile imports this package for the classes' attributes, so nothing heavy is imported at its top.
 """
@@ -28,7 +28,7 @@ def find_adapter(name: str) -> type[Adapter]:
     """The adapter class of a name.
 
     Raises:
-        InputError: no such adapter; says which name was probably meant.
+        InputError: no such adapter; suggests a similar name.
     """
     if name not in ADAPTERS:
         close = difflib.get_close_matches(name.lower(), ADAPTERS, n=1, cutoff=0.5)

@@ -22,9 +22,9 @@ from uad.common.formats import foreign
 if TYPE_CHECKING:  # pandas takes a while to import, and the Snakefile only reads the classes' attributes
     import pandas as pd
 
-_SAFE_SUBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # a subject names files and is a cell of a table
+_SAFE_SUBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # a subject becomes part of file names and a table cell
 _OTHER_ARCHIVES = (".7z", ".rar")
-_GENEROUS = 4  # how much larger than published an archive may be; releases grow, bombs are larger by thousands
+_GENEROUS = 4  # an archive may be so many times the published size; releases grow, bombs are thousands of times larger
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Part:
 
     Attributes:
         pattern: searched in a file's path below the raw folder; its group `kind` says what the file is.
-        archives: file name patterns of the archives that hold it, best first.
-        gigabytes: what the largest of the archives unpacks to (1e9 bytes), all of it.
-        members: how many files and folders are in it.
+        archives: file name patterns of the archives that contain it, best first.
+        gigabytes: unpacked size of the largest of the archives (1e9 bytes).
+        members: number of files and folders in it.
     """
 
     pattern: re.Pattern[str]
@@ -49,9 +49,9 @@ class Adapter:
 
     Attributes:
         name: the adapter's name in the configuration.
-        modalities: what the data set offers.
+        modalities: those of the data set.
         healthy: no subject has a lesion, so there are no labels.
-        expected_subjects: size of the full data set; None where it is the user's own.
+        expected_subjects: number in the full data set; None for the user's own data.
         parts: the pieces of the data set.
         archives: names of all archives, from `parts`.
         how_to_get: what to place where, licence and citation, in one line.
@@ -59,12 +59,12 @@ class Adapter:
         registered: scans are in SRI24 space.
         bias_corrected: scans need no N4.
         label_on_own_grid: the label has another grid than the image and meets it in scanner space.
-        exclude_label: label value that is left out of the evaluation.
+        exclude_label: label value that is excluded from the evaluation.
         kinds: value of a pattern's group `kind` -> column of the cohort table.
         metadata: pattern of an optional table about the subjects.
-        promise: what the data set's publication says of grids and label values.
-        notes: what the last `scans` met on its way.
-        unused: NIfTI files that the last `scans` saw and did not take, by the reason.
+        promise: what the publisher states about grids and label values.
+        notes: one line per oddity that the last `scans` found.
+        unused: NIfTI files that the last `scans` did not use, by reason.
     """
 
     name: ClassVar[str]
@@ -105,7 +105,7 @@ class Adapter:
         """Fill in scanner and age, in place."""
 
     def hint(self, names: Sequence[str]) -> str:
-        """What the files that are there say about a missing data set; ends with a space if not empty."""
+        """What the files in the folder tell about a missing data set; ends with a space if not empty."""
         other = [name for name in names if name.lower().endswith(_OTHER_ARCHIVES)]
         return f"Found {other[0]}: unpack it yourself, only tar and zip archives are read. " if other else ""
 
@@ -120,7 +120,7 @@ class Adapter:
         `raw_folder` are used where they are.
 
         Args:
-            modalities: which are asked for, where that decides what is taken (`folder`).
+            modalities: those asked for; only `folder` needs them.
 
         Returns:
             The cohort table without `sha256`, sorted by subject; paths of missing files are empty strings.
@@ -169,7 +169,7 @@ class Adapter:
                         f"{archive}: holds no file that looks like {self.name} data; "
                         f"is it the right archive? {self.how_to_get}"
                     )
-                # two archives may hold the same path: keep both, so that clashes are seen
+                # two archives may contain the same path: keep both, so that the clash is noticed
                 collected.update({f"{target.name}/{member}": path for member, path in members.items()})
         if not any_found:
             raise InputError(
@@ -182,7 +182,7 @@ class Adapter:
         return any(fnmatch.fnmatch(path.name, pattern) for pattern in self.archives)
 
     def _archives_of(self, part: Part, files: Mapping[str, Path]) -> list[Path]:
-        """The archives of the first pattern that any file has."""
+        """The archives of the first pattern that matches any file."""
         for pattern in part.archives:
             archives = sorted(path for path in files.values() if fnmatch.fnmatch(path.name, pattern))
             if archives:
@@ -220,15 +220,15 @@ class Adapter:
 def walk(folder: Path, leave_out: Path | None = None, notes: list[str] | None = None) -> dict[str, Path]:
     """Path relative to `folder` (with `/`) -> path of every file below it that is not hidden.
 
-    Links are followed, after all real folders and each folder once: so a loop ends, and a link to a folder that is
-    here anyway does not double its files.
+    Links are followed after all real folders, and each folder is read once: so loops end, and a link to a folder in
+    here does not list its files twice.
 
     Args:
-        leave_out: a folder that is not entered.
-        notes: gets a line per kind of thing that is passed over.
+        leave_out: a folder to skip.
+        notes: gets a line per reason for which files are passed over.
 
     Raises:
-        InputError: a folder may not be read, for what is in it is then not known.
+        InputError: a folder cannot be read, so that its scans are unknown.
     """
     passed: dict[str, list[str]] = {}
     files: dict[str, Path] = {}
@@ -249,22 +249,22 @@ def walk(folder: Path, leave_out: Path | None = None, notes: list[str] | None = 
                 found = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
             raise InputError(
-                f"{current}: cannot be read ({error.strerror}), so the scans in it are not known; get the right to "
-                "read it, or move it elsewhere"
+                f"{current}: cannot be read ({error.strerror}), so the scans in it are not known; get read "
+                "permission, or move it elsewhere"
             ) from error
         for entry in found:
             name = f"{relative}{entry.name}"
             if is_junk(entry.name):
                 continue
             if not _is_text(entry.name):
-                passed.setdefault("name that is no UTF-8; rename it", []).append(ascii(name))
+                passed.setdefault("name is not UTF-8; rename it", []).append(ascii(name))
             elif entry.is_dir(follow_symlinks=False):
                 waiting.append((Path(entry.path), f"{name}/"))
             elif os.path.isdir(entry.path):
                 links.append((Path(entry.path), f"{name}/"))
             elif entry.is_symlink() and not os.path.exists(entry.path) and not NIFTI.search(name):
                 passed.setdefault("link to what is not there", []).append(name)
-            else:  # a scan that is a link to nothing stays, so that it is named as one that cannot be used
+            else:  # a scan that is a broken link stays, so that it is named as one that cannot be used
                 files[name] = Path(entry.path)
                 if kind := foreign(name):
                     passed.setdefault(f"file of another format: {kind[0]}; convert with {kind[1]}", []).append(name)
@@ -274,7 +274,7 @@ def walk(folder: Path, leave_out: Path | None = None, notes: list[str] | None = 
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """Device and number of a folder, the same over every link to it; None: it is not there."""
+    """Device and inode of a folder, the same through every link; None: it does not exist."""
     try:
         status = folder.stat()
     except OSError:

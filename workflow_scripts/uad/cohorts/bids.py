@@ -4,8 +4,8 @@ A name is `sub-<label>[_ses-<label>][_<key>-<label>...]_<suffix>.nii[.gz]`, in `
 
 Our own parser.  Tried were (import on one core; size of an empty environment with it): bids2table 2.3.1 (0.09 s,
 202 MB, 9 packages), ancpbids 0.4.10 (0.12 s, 29 MB, 3 packages) and pybids 0.22 (0.6 s, 393 MB, 28 packages).
-bids2table reads `sub-EMI_301_T2w` as `sub-EMI`; ancpbids says nothing of why it takes no such name; none compares a
-folder with its files, or says which scan a mask fits: what we need them for is what they lack.
+bids2table reads `sub-EMI_301_T2w` as `sub-EMI`; ancpbids does not say why it refuses such a name; none compares a
+file's name with its folder, or says which scan a mask belongs to, which is what we need.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def bids_files(
 
     Args:
         files: path below the raw folder -> path.
-        pass_over: told of every NIfTI file that is not taken: why, and its path below the raw folder.
-        say: told what else the reader should know.
+        pass_over: called for every NIfTI file that is not used, with the reason and its path below the raw folder.
+        say: called with other notes for the user.
 
     Raises:
         InputError: illegal or contradictory names, several scans none of which is to be preferred, or a mask per
@@ -142,7 +142,7 @@ def bids_files(
 def _read(
     files: Mapping[str, Path], modalities: Sequence[str], pass_over: Callable[[str, str], None]
 ) -> list[BidsFile]:
-    """Every file that may be used, by its name and place."""
+    """Every file that may be used, judged by name and folder."""
     found, illegal, wrong = [], [], []
     for relative, path in files.items():
         if not NIFTI.search(relative):
@@ -171,7 +171,7 @@ def _read(
                 wrong.append(f"{path}: {error}")
                 continue
             if file.entities.get("part") in _NO_MAGNITUDE:
-                pass_over("no magnitude image (part-)", relative)
+                pass_over("not a magnitude image (part-)", relative)
             else:
                 found.append(file)
     if illegal:
@@ -272,7 +272,7 @@ def _nearest(masks: Sequence[BidsFile], scans: Iterable[BidsFile]) -> list[BidsF
 
 
 def _belongs(mask: BidsFile, scan: BidsFile) -> bool:
-    """Whether nothing in a mask's name speaks against its lying on the scan's grid."""
+    """Whether nothing in a mask's name contradicts that it is on the scan's grid."""
     if mask.source not in ("", scan.kind):
         return False
     for key in mask.entities.keys() - _SAYS_WHAT:

@@ -1,7 +1,7 @@
-"""Whether raw data have changed since ingest read them: size and time first, the hash only where the time is another.
+"""Whether raw data changed since ingest read them: by size and time, and by hash only where the time differs.
 
 Ingest writes a record of the raw files (path, bytes, mtime_ns, sha256) and a token.  The token is a parameter of rules
-`acquire` and `ingest`: while the folder is what the record says it stays the same, else it is another one, and both run
+`acquire` and `ingest`: while the folder agrees with the record it stays the same, else it changes and both run
 again.  The Snakefile imports this module, so nothing heavy is imported at its top.
 """
 
@@ -19,7 +19,7 @@ from uad.cohorts.base import walk
 from uad.common.errors import InputError
 from uad.common.files import sha256_of, write_text
 
-# what ingest may read; a changed note or picture makes nothing again
+# what ingest may read; a changed note or picture runs nothing again
 _DATA = re.compile(
     r"\.nii(?:\.gz)?$|\.zip$|\.tar$|\.t?gz$|(?:^|/)participants\.tsv$|\.xls$|\.csv$", re.IGNORECASE
 )  # fmt: skip
@@ -45,9 +45,9 @@ def state_of_folder(raw: str | Path, unpacked: str | Path) -> State:
 def token_of(
     record: str | Path, raw: str | Path, unpacked: str | Path, put: Callable[[str | Path, str], None] = write_text
 ) -> str:
-    """The token of a raw folder as it is now: that of the record while it agrees, or where there is none yet `new`.
+    """The token of a raw folder: the recorded one while the record agrees, `new` without a record, else another one.
 
-    New times of files with the same content are noted in the record, so that these are hashed once.
+    New times of unchanged files are noted in the record, so that they are hashed only once.
 
     Args:
         put: writes the text to the record, now or later.

@@ -54,7 +54,7 @@ def check_scans(table: pd.DataFrame, adapter: Adapter, modalities: Sequence[str]
     """Check the files of every subject of a cohort table.
 
     Args:
-        published: hold images against the grids that the data set promises (phantoms have other ones).
+        published: compare images with the grids that the publisher states (phantoms have others).
     """
     findings = Findings(grids={modality: Counter() for modality in modalities})
     promise = adapter.promise
@@ -136,7 +136,7 @@ def _check_grid(header: Header, image: Header, kind: str, row: dict, findings: F
 
 
 def _check_overlap(header: Header, image: Header, path: str) -> None:
-    """A label on a grid of its own has to meet the scan in space."""
+    """Refuse a label on its own grid that does not overlap the scan in space."""
     lows, highs = zip(*(_extent(one) for one in (header, image)), strict=True)
     if (np.minimum(*highs) <= np.maximum(*lows)).any():
         raise InputError(f"{path}: does not overlap its scan in scanner space; check both headers")

@@ -1,4 +1,4 @@
-"""Copies of a scan under another id, which would leak between the splits."""
+"""Finds copies of a scan under another id, which would leak between the splits."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ _CHUNK = 2**20
 class Contents:
     """Files by uncompressed content: a copy that was compressed again has other bytes but is the same scan.
 
-    A gzip file ends with the CRC-32 and length of its content, so nothing is decompressed until two files agree in
-    both.
+    A gzip file ends with the CRC-32 and length of its content, so files are decompressed only if both agree.
     """
 
     def __init__(self) -> None:

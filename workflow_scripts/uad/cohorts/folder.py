@@ -24,7 +24,7 @@ _FLAT_KINDS = {"t1": "t1", "t2": "t2", "mask": "mask", "seg": "label"}
 
 
 class FolderAdapter(Adapter):
-    """A folder of the user's own; what a scan has been through is stated in the configuration.  docs/own-data.md
+    """The user's own folder; the configuration states how its scans were preprocessed.  docs/own-data.md
 
     BIDS: `sub-01/[ses-1/]anat/sub-01[_ses-1]_T1w.nii.gz`, `..._T2w.nii.gz`, brain mask
     `..._desc-brain_mask.nii.gz`, lesion mask `..._label-lesion_mask.nii.gz` or `..._lesion*.nii.gz`;
@@ -67,7 +67,7 @@ class FolderAdapter(Adapter):
         files = walk(raw, leave_out=Path(unpacked_folder), notes=self.notes)
         for name in files:
             if _OTHER_IMAGE.search(name) and not NIFTI.search(name) and not foreign(name):
-                self._pass_over("no NIfTI file (.nii or .nii.gz)", name)
+                self._pass_over("not a NIfTI file (.nii or .nii.gz)", name)
         if looks_like_bids(files):
             found = bids_files(files, modalities, self._pass_over, self.notes.append)
         else:
@@ -132,7 +132,7 @@ class FolderAdapter(Adapter):
             ages = pd.to_numeric(rows["age"].replace("", None), errors="coerce")
             strange = sorted(set(rows["age"][ages.isna()].dropna()) - {""})
             if strange:
-                self.notes.append(f"{path}: ages that are no numbers stay empty: {listed(strange)}")
+                self.notes.append(f"{path}: ages that are not numbers stay empty: {listed(strange)}")
             table["age"] = ages.astype(float).to_numpy()
 
     def _participant(self, subject: str, known: pd.Index) -> str | None:

@@ -1,6 +1,6 @@
-"""Leaks between the cohorts of a run: a scan or person that one cohort learns from and another is tested on.
+"""Leaks between the cohorts of a run: a scan or person that is trained on in one cohort and tested on in another.
 
-Within a cohort, `check_splits` and ingest see to it.  Cohorts meet only where they share a modality.
+Leaks within a cohort are found by `check_splits` and ingest.  Only cohorts with a common modality are compared.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def find_leaks(
 ) -> pd.DataFrame:
     """Scans and people that two cohorts share.
 
-    The same person is who has the same id by the same explicit rule in both cohorts, or an id that says who it is
-    (`tells_who`).  Equal ids that are as general as `sub-01` are listed, and are no leak.
+    Two ids mean the same person if both cohorts have the same explicit rule and it gives the same id, or if the id is
+    specific (`tells_who`).  Equal ids as general as `sub-01` are listed, but do not count as a leak.
 
     Args:
         cohorts: cohort tables by name.  A scan is compared by its bytes and, where its file is still there, by its
@@ -78,13 +78,13 @@ def check_leaks(table: pd.DataFrame) -> None:
     ]
     more = f"; and {len(leaks) - _MOST_NAMED} more" if len(leaks) > _MOST_NAMED else ""
     raise InputError(
-        f"{'; '.join(lines)}{more}: one cohort would be tested on what another has learned from; take them out "
+        f"{'; '.join(lines)}{more}: one cohort would be tested on data that another trains on; take them out "
         "of one of the two raw folders, or say with cohorts.<name>.person who is who (docs/own-data.md)"
     )
 
 
 def notes_on(table: pd.DataFrame) -> list[str]:
-    """What the reader should know of pairs that are no leak."""
+    """Notes on pairs that are not a leak."""
     words = {
         "scan": "scans are in both, in the same split",
         "person": "people are in both, in the same split",

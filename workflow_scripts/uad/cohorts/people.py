@@ -1,6 +1,6 @@
-"""Which scans are of one person: by the ids, since a table of raw scans has nothing else.
+"""Which scans are of one person, judged by their ids.
 
-By default the endings of visits are cut off an id: `_ses-2`, `_MR1`, `_V2`, `_visit-2`, `_tp1`, `_scan2`, `_FU1`,
+By default visit endings are cut off: `_ses-2`, `_MR1`, `_V2`, `_visit-2`, `_tp1`, `_scan2`, `_FU1`,
 `_BL`, `_m12` and their like (OASIS, ADNI, BIDS).  `cohorts.<name>.person` replaces the rule.
 """
 
@@ -40,13 +40,13 @@ def person_of(subject: str, rule: str | None = None) -> str:
     match = re.search(rule, subject)
     if not match or not match[1]:
         raise InputError(
-            f"cohorts.<name>.person: '{rule}' does not match the subject id '{subject}'; mend the expression, or rename"
+            f"cohorts.<name>.person: '{rule}' does not match the subject id '{subject}'; correct it, or rename"
         )
     return match[1]
 
 
 def visits(subjects: Iterable[str], rule: str | None = None) -> dict[str, list[str]]:
-    """The people with several scans, and these."""
+    """Person -> scans, for people with several scans."""
     people: dict[str, list[str]] = {}
     for subject in sorted(subjects):
         people.setdefault(person_of(subject, rule), []).append(subject)

@@ -1,4 +1,4 @@
-"""The ingest report: what a cohort consists of and what was met on the way, as Markdown."""
+"""The ingest report as Markdown: what a cohort consists of, and what was odd."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Account:
     """What ingest says of a cohort, in the order of the report.
 
     Attributes:
-        found: subjects of whom any file was found.
-        expected: subjects of the full data set; None: not known, or any number is fine.
-        notes: what the adapter met (sheets, archives that were not read).
-        dropped: who was left out, and why.
-        findings: of the checks of files.
-        unused: image files that were passed over, by the reason.
+        found: subjects with any file.
+        expected: subjects of the full data set; None: unknown, or any number is fine.
+        notes: of the adapter (sheets, archives that were not read).
+        dropped: subjects that were left out, and why.
+        findings: of the file checks.
+        unused: image files that were passed over, by reason.
     """
 
     found: int = 0
@@ -75,7 +75,7 @@ def markdown(name: str, adapter: Adapter, account: Account, table: pd.DataFrame 
 
     Args:
         name: the cohort's.
-        table: as written; None: ingest refused the data, and the report says what has to be repaired.
+        table: as written; None: ingest refused the data, and the report lists what to repair.
     """
     refused = account.findings.refused if account.findings else []
     parts = [

@@ -43,15 +43,15 @@ def ingest(
     splits. A file that cannot be used stops ingest; all such files are named at once.
 
     Args:
-        published: the data are the published ones, so their number and grids are held against what the data set
-            promises. Phantoms have a size and grids of their own.
-        report_path: where a readable account goes (Markdown); when files are refused it has the suffix `.failed.md`.
+        published: the data are the published ones, so their number and grids are compared with what the publisher
+            states. Phantoms have their own.
+        report_path: of the ingest report (Markdown); if files are refused it gets the suffix `.failed.md`.
 
     Returns:
-        The table as written, sorted by subject, and one note per quirk that was met.
+        The table as written, sorted by subject, and one note per quirk.
 
     Raises:
-        InputError: nothing usable was found, or what was found is contradictory or breaks the data set's promises.
+        InputError: nothing usable was found, or the files contradict each other or what the publisher states.
     """
     unknown = [modality for modality in modalities if modality not in adapter.modalities]
     if unknown or not modalities:
@@ -75,7 +75,7 @@ def ingest(
 def _complete(
     table: pd.DataFrame, adapter: Adapter, used: Sequence[str], account: Account, raw_folder: str | Path
 ) -> pd.DataFrame:
-    """The subjects with every file that is needed."""
+    """The subjects that have every needed file."""
     if adapter.healthy:
         if (table["label"] != "").any():
             account.notes.append(f"{adapter.name}: lesion labels are not used, because the cohort is declared healthy")
@@ -164,5 +164,5 @@ def read_cohort(path: str | Path) -> pd.DataFrame:
     table = read_table(path, numbers=("age",), integers=FLAGS)
     missing = [column for column in COLUMNS if column not in table]
     if missing:
-        raise InputError(f"{path}: is no cohort table, columns {', '.join(missing)} are missing")
+        raise InputError(f"{path}: is not a cohort table, columns {', '.join(missing)} are missing")
     return table

@@ -87,7 +87,7 @@ def unpack(
             partial.mkdir(parents=True)
         except OSError as error:
             raise InputError(
-                f"{target}: cannot be made ({error.strerror}); correct data_dir, or get the right to write there"
+                f"{target}: cannot be made ({error.strerror}); correct data_dir, or get write permission"
             ) from error
         _Unpacking(archive, partial, wanted, max_bytes, max_members).run()
         (partial / MARKER).write_text(json.dumps(record, indent=1) + "\n")
@@ -186,7 +186,7 @@ class _Unpacking:
         """Check a member's path and the bounds; True when it is to be written."""
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name:
-            self._refuse(name, "lies outside the archive")
+            self._refuse(name, "would be written outside the target folder")
         self.members_left -= 1
         self.bytes_left -= size
         if self.members_left < 0:

@@ -1,4 +1,4 @@
-"""Errors that are meant for the reader, and the one place where a program turns them into an exit code."""
+"""Errors with a message for the user, and how a program turns them into an exit code."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from collections.abc import Callable
 
 
 class InputError(Exception):
-    """Something the user gave (a file, a scan, a config key) is wrong.
+    """Wrong input from the user: a file, a scan or a key of the configuration.
 
     The message is one line: which file, what is wrong, what to do.
     """
 
 
 class DiskFull(Exception):
-    """A disk has no room for a result; the message is one line: which file, how much room it needs, what to do."""
+    """No space on the disk for a result; the message is one line: which file, how much space it needs, what to do."""
 
 
 class Interrupted(Exception):
-    """Work was asked to stop (SIGTERM, Ctrl-C) and kept what is done; one line, the next start goes on."""
+    """The work was stopped (SIGTERM, Ctrl-C) and saved; the message is one line, and the next start resumes."""
 
 
 def says_disk_full(error: Exception) -> bool:
-    """Whether an error means that a disk is full; libraries in other languages pass on the words, not the number."""
+    """Whether an error means a full disk; libraries in C may pass on only the text, not the error number."""
     full = (errno.ENOSPC, errno.EDQUOT)
     return getattr(error, "errno", None) in full or any(os.strerror(number) in str(error) for number in full)
 
 
 def says_no_access(error: Exception) -> bool:
-    """Whether an error means that a file or disk may not be read or written."""
+    """Whether an error means that permission to read or write is missing."""
     return isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -49,7 +49,7 @@ def run_program(main: Callable[[], None]) -> None:
         sys.exit(1)
     except Exception as error:
         if says_no_access(error):
-            print(f"error: {error}; get the right to read or write there, or name another folder", file=sys.stderr)
+            print(f"error: {error}; get permission to read or write there, or name another folder", file=sys.stderr)
             sys.exit(1)
         if not says_disk_full(error):
             raise

@@ -1,4 +1,4 @@
-"""Files: atomic writes and content hashes."""
+"""Files: atomic writes, content hashes, and locks between processes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from uad.common.errors import DiskFull, InputError, says_disk_full, says_no_acce
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, with the same suffixes, and rename it to `path` when the block succeeds.
 
-    A reader therefore never sees a half-written file under the final name, whatever kills the writer.
+    So no reader ever sees a half-written file under the final name, even if the writer is killed.
 
     Raises:
-        DiskFull: there is no room for the file.
-        InputError: its folder may not be written to.
+        DiskFull: no space for the file.
+        InputError: no write permission for its folder.
     """
     path = Path(path)
     suffix = "".join(path.suffixes)
@@ -43,7 +43,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except Exception as error:
         if temporary is None and says_no_access(error):
             raise InputError(
-                f"{path}: cannot be written ({error.strerror}); get the right to write in its folder"
+                f"{path}: cannot be written ({error.strerror}); get write permission for its folder"
             ) from error
         if not says_disk_full(error):
             raise
@@ -78,10 +78,11 @@ def sha256_of(path: str | Path, opened: Callable[..., BinaryIO] = open) -> str:
 
 @contextlib.contextmanager
 def exclusive(folder: str | Path, waiting: Callable[[], None] = lambda: None) -> Iterator[bool]:
-    """Hold `folder`, which may not exist yet, against other processes that ask for it with this function.
+    """Lock `folder`, which need not exist yet, against other processes that use this function.
 
-    `waiting` is called once if another process holds it; `holder_of` says which.  What a killed process held is free.
-    Where the disk takes no lock file (read-only, or without flock), nothing is held, and False is yielded.
+    `waiting` is called once if another process has the lock; `holder_of` says which.  The kernel frees the lock when
+    its process ends, also after kill -9.  On NFS, Linux passes it on to the server, so that machines see each other.
+    Where no lock can be taken (read-only disk, or no flock), False is yielded and nothing is locked.
     """
     lock, held = _lock_file(folder), False
     with contextlib.ExitStack() as stack:
@@ -101,7 +102,7 @@ def exclusive(folder: str | Path, waiting: Callable[[], None] = lambda: None) ->
 
 
 def holder_of(folder: str | Path) -> str:
-    """Who holds `folder`, or held it last: process, machine, since when; empty where nothing is known."""
+    """Who has the lock of `folder`, or had it last: process, machine, since when; empty if unknown."""
     with contextlib.suppress(OSError):
         return _lock_file(folder).read_text().strip()
     return ""

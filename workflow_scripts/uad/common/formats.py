@@ -1,13 +1,10 @@
-"""What a file is, by its first bytes: people's names for files are often wrong, and a whole file need not be fetched.
-
-Also what is known by name alone: image files that are scans for other programs.
-"""
+"""What kind of file a file is, by its first bytes, because names are often wrong; and image formats by file name."""
 
 from __future__ import annotations
 
 import re
 
-HEAD = 512  # bytes that `what_is` wants to see
+HEAD = 512  # bytes that `what_is` needs
 GZIP = b"\x1f\x8b"
 _AS_NIFTI = "convert it to NIfTI"
 _UNPACK = "unpack it and place what it holds"
@@ -45,7 +42,7 @@ _NAMES = (
 
 
 def what_is(head: bytes) -> tuple[str, str] | None:
-    """(what a file is, what to do about it) by its first bytes; None where they say nothing."""
+    """(what a file is, what to do about it) by its first bytes; None if unknown."""
     if not head:
         return "empty (0 bytes)", "fetch it again"
     if not head.strip(b"\0"):
@@ -61,5 +58,5 @@ def what_is(head: bytes) -> tuple[str, str] | None:
 
 
 def foreign(name: str) -> tuple[str, str] | None:
-    """(kind, tool that converts it) of an image file that is no NIfTI, by its name; None for any other file."""
+    """(kind, tool that converts it) of an image file that is not NIfTI, by its name; None for any other file."""
     return next(((what, tool) for end, what, tool in _NAMES if re.search(rf"(?:{end})$", name, re.IGNORECASE)), None)

@@ -1,4 +1,4 @@
-"""How the C library deals with the large tensors of a network on a CPU."""
+"""malloc settings for the large tensors of a network on a CPU."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> bool:
-    """Keep what the process frees for its next tensors, instead of giving it back to the system each time.
+    """Make malloc reuse freed blocks (fewer page faults on CPU).
 
-    By default, every tensor of more than 32 MB is mapped anew, and so may be what a training step frees at its end.
-    Each of its pages is then cleared by the kernel when it is first touched: up to a third of a training step at batch
-    32 of 96 x 96 pixels, half of an inference of 50 slices (docs/performance.md).  No number changes.
+    By default, malloc maps every tensor of more than 32 MB anew, and may return freed memory to the system after each
+    training step.  The kernel then clears each page at first use: up to a third of a training step at batch 32 of
+    96 x 96 pixels, half of an inference of 50 slices (docs/performance.md).  No number changes.
 
     Returns:
-        Whether the C library could be told; one other than GNU's cannot, and everything goes on as before.
+        Whether it worked; False with a C library other than GNU's.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:

@@ -65,7 +65,7 @@ def read_header(path: str | Path) -> Header:
 
     Raises:
         InputError: unreadable, not 3-D (one trailing axis of length 1 is dropped), empty, another length than the
-            header says, no orientation, a degenerate affine, or voxels that are no real numbers.
+            header says, no orientation, a degenerate affine, or voxels that are not real numbers.
     """
     image, shape, affine = open_checked(path)
     return Header(shape, affine, image.get_data_dtype().name, _forms_apart(image, shape))
@@ -97,7 +97,9 @@ def open_checked(path: str | Path) -> tuple[nib.Nifti1Image, tuple[int, int, int
     if math.prod(shape) > _MOST_VOXELS:
         raise InputError(f"{path}: its header claims {shape} voxels, more than a head scan has; fetch it again")
     if kind not in "biuf":
-        raise InputError(f"{path}: its voxels are no real numbers (complex or colour); convert it to a grey-scale scan")
+        raise InputError(
+            f"{path}: its voxels are not real numbers (complex or colour); convert it to a grey-scale scan"
+        )
     _check_length(path, offset + math.prod(shape) * stored)
     if image.header["sform_code"] <= 0 and image.header["qform_code"] <= 0:
         raise InputError(
@@ -137,7 +139,7 @@ def _first_bytes(path: str | Path) -> bytes:
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise InputError(f"{path}: is no file but a folder or a device; correct its name")
+            raise InputError(f"{path}: is a folder or a device, not a file; correct its name")
         with open(path, "rb") as stream:
             head = stream.read(HEAD)
     except FileNotFoundError as error:
@@ -148,7 +150,7 @@ def _first_bytes(path: str | Path) -> bytes:
         raise InputError(f"{path}: does not exist; fetch it or correct the cohort's raw folder") from error
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be read ({error.strerror}); get the right to read it, or check its disk"
+            f"{path}: cannot be read ({error.strerror}); get read permission, or check its disk"
         ) from error
     if head[:2] != GZIP:
         return head

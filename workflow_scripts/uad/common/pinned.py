@@ -1,4 +1,4 @@
-"""Hashes of fetched files: `fetched.json` beside them, which the downloads write (`uad.download.record`)."""
+"""Hashes of downloaded files: `fetched.json` beside them, which the downloads write (`uad.download.record`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAME = "fetched.json"
 
 
 def fetched_entries(folder: str | Path) -> dict[str, Any]:
-    """File name -> what is noted of it; empty where nothing was fetched.
+    """File name -> its record; empty if nothing was downloaded.
 
     Raises:
         InputError: the record is damaged.
@@ -24,10 +24,10 @@ def fetched_entries(folder: str | Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise InputError(f"{path}: is damaged; remove it, the files are then checked anew") from error
+        raise InputError(f"{path}: is damaged; remove it, then the files are checked again") from error
 
 
 def pinned_sha256(path: str | Path, folder: str | Path) -> str | None:
-    """SHA-256 that a fetched file below `folder` had on first use, or None where nothing is recorded."""
+    """SHA-256 that a downloaded file below `folder` had on first use; None: not recorded."""
     entry: Mapping[str, Any] = fetched_entries(folder).get(Path(path).relative_to(folder).as_posix(), {})
     return entry["digest"] if entry.get("algorithm") == "sha256" else None

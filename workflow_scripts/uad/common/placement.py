@@ -1,7 +1,7 @@
-"""Whether the anomaly maps of another program lie as the packed scans do.
+"""Whether the anomaly maps of another program have the orientation of the packed scans.
 
-A map holds 0 outside of the brain. Where it is turned, a part of its sum lies outside, and all of it inside again once
-it is turned back. Left and right look alike, so a map with x reversed passes.
+A map is 0 outside the brain. If it is turned, part of its sum lies outside the brain; turned back, all lies inside.
+Left and right look alike, so a map with x reversed is not noticed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _TURNED_IS_RIGHT = 0.25  # of what lies outside as the maps are, at most this sh
 
 
 class Turn(NamedTuple):
-    """Another way for a map [Z, Y, X] to lie: first its axes change order, then some run the other way."""
+    """Another orientation of a map [Z, Y, X]: first its axes change order, then some are reversed."""
 
     order: tuple[int, ...]
     reversed: tuple[int, ...]
@@ -45,7 +45,7 @@ def turns_of(shape: tuple[int, int, int]) -> list[Turn]:
 
 
 class Placement:
-    """How much of a cohort's maps lies outside of the brain, as they are and turned."""
+    """How much of a cohort's maps lies outside the brain, as they are and turned."""
 
     def __init__(self) -> None:
         self._outside: list[list[float]] = []  # per map, per turn

@@ -1,6 +1,6 @@
 """Recipes: what a result depends on besides its input files.
 
-Snakemake reruns a job when its `params` change, but it sees neither the library nor the configuration.  Each job
+Snakemake reruns a job when its `params` change, but does not see the library or the configuration.  Each job
 therefore gets the path of a *settings file* as a parameter: the slice of the resolved configuration that the job
 reads, plus the versions of what makes its numbers.  The file's name carries the hash of its content, so another
 recipe is another parameter.

@@ -12,7 +12,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 def _number(value: Any) -> Any:
-    """YAML 1.1 reads `1e-4` as a string; accept what the author plainly meant."""
+    """YAML 1.1 reads `1e-4` as a string; accept it as a number."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -22,7 +22,7 @@ def _number(value: Any) -> Any:
 
 
 def user_path(text: str) -> str:
-    """A path as a user writes it, with `~` in place; it becomes a cell of a table and a word of a shell line."""
+    """A path as the user wrote it, with `~` replaced; it must fit into a table cell and a shell command."""
     if re.search(r"[\x00-\x1f\x7f]", text):
         raise ValueError("holds a line break or another control character; rename the folder")
     return os.path.expanduser(text)

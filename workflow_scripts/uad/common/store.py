@@ -46,7 +46,7 @@ class Store:
         """
         index = read_table(index_path(prefix))
         if tuple(index.columns) != INDEX_COLUMNS or index["subject"].duplicated().any():
-            raise InputError(f"{index_path(prefix)}: is no index of a store; pack the cohort again")
+            raise InputError(f"{index_path(prefix)}: is not the index of a store; pack the cohort again")
         arrays = [_open_array(array_path(prefix, name)) for name in ARRAYS]
         shapes = {array.shape for array in arrays}
         if len(shapes) != 1 or arrays[0].ndim != 4 or len(arrays[0]) != len(index):
@@ -61,7 +61,7 @@ class Store:
 
     @property
     def subjects(self) -> list[str]:
-        """Whose scans the store holds, in row order."""
+        """The subjects in row order."""
         return self.index["subject"].tolist()
 
     def row(self, subject: str) -> int:

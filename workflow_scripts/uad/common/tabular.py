@@ -1,7 +1,7 @@
 """Tables as text files: the one place where the project reads and writes them.
 
 A cell is text unless its column is asked for as numbers: ids such as `001`, `1.0`, `NA` or `null` stay what they are.
-Tables of other people come in other encodings; ours are UTF-8.
+Our tables are UTF-8; those of other people may have other encodings.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def read_table(
         missing: words that stand for an empty cell, e.g. `n/a` of BIDS.
 
     Raises:
-        InputError: no such file, no text, rows that do not fit the head line, or a cell that is no number.
+        InputError: no such file, no text, rows that do not fit the head line, or a cell that is not a number.
     """
     import pandas as pd
 
@@ -62,7 +62,7 @@ def read_table(
             values = pd.to_numeric(table[column].replace("", None))
             table[column] = values.astype(int if column in integers else float)
         except (ValueError, TypeError) as error:
-            raise InputError(f"{path}: column {column} holds something that is no number ({error})") from error
+            raise InputError(f"{path}: column {column} holds something that is not a number ({error})") from error
     return table
 
 
@@ -70,7 +70,7 @@ def read_text(path: str | Path) -> str:
     """The text of a file that a person may have written: UTF-8 or UTF-16 by its mark, UTF-8, or else Windows-1252.
 
     Raises:
-        InputError: the file cannot be opened, or holds bytes that are no text.
+        InputError: the file cannot be opened, or holds bytes that are not text.
     """
     try:
         content = Path(path).read_bytes()
@@ -86,7 +86,7 @@ def read_text(path: str | Path) -> str:
             continue
         if "\0" not in text:
             return text
-    raise InputError(f"{path}: is no text in UTF-8, UTF-16 or Windows-1252; save it as UTF-8")
+    raise InputError(f"{path}: is not text in UTF-8, UTF-16 or Windows-1252; save it as UTF-8")
 
 
 def write_table(table: pd.DataFrame, path: str | Path, *, float_format: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Volumes: scans and labels as arrays with their place, checked as they are read; grids, orientation, and writing.
+"""Volumes: scans and labels as arrays with affines, checked when they are read; grids, orientation, and writing.
 
 Nothing here resamples; arrays are `[X, Y, Z]` as in the file, affines map voxel indices to RAS millimetres
 (the NIfTI convention).

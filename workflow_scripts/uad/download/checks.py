@@ -1,4 +1,4 @@
-"""What tells the file that was asked for from anything else a server may send."""
+"""Checks that a server sent the right file, and sizes and URLs as text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MAGIC = {
     ".tar": (257, b"ustar"),
     ".xls": (0, b"\xd0\xcf\x11\xe0"),
 }
-HEAD = 512  # bytes that `wrong_content` wants to see
+HEAD = 512  # bytes that `wrong_content` needs
 
 
 def digest_of(path: str | Path, algorithm: str) -> str:
@@ -22,25 +22,25 @@ def digest_of(path: str | Path, algorithm: str) -> str:
 
 
 def wrong_content(head: bytes, name: str, hash_is_known: bool, content_type: str = "") -> str:
-    """Why the first bytes of a file cannot be those of `name`; empty if they can.
+    """Why a file that starts with these bytes cannot be `name`; empty if it can.
 
-    A file whose hash is known needs no look at its kind: the hash will tell.
+    Where the hash is known, the kind of file is not checked: the hash will tell.
     """
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html")) or (
         content_type.startswith("text/html") and not name.endswith((".html", ".htm"))
     ):
-        return "a web page came instead of the file"
+        return "got a web page instead of the file"
     if head.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer came instead of the file"
+        return "got a Git LFS pointer instead of the file"
     place, magic = _MAGIC.get(Path(name).suffix, (0, b""))
     if not hash_is_known and head[place : place + len(magic)] != magic:
-        return f"what came is no {Path(name).suffix} file"
+        return f"got something that is not a {Path(name).suffix} file"
     return ""
 
 
 def public(address: str) -> str:
-    """An address without user, password and query, fit for logs: queries of redirects carry signatures."""
+    """A URL without user, password and query, safe for logs: queries of redirects may hold signatures."""
     parts = urllib.parse.urlsplit(address)
     if not parts.netloc:
         return parts.path
@@ -48,7 +48,7 @@ def public(address: str) -> str:
 
 
 def size(count: float) -> str:
-    """A number of bytes for the reader: `4.8 GB`, `57 MB`, `12 kB`."""
+    """A number of bytes as text: `4.8 GB`, `57 MB`, `12 kB`."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= factor:
             value = count / factor

@@ -1,4 +1,4 @@
-"""What a server, a connection or a disk did wrong, in words for one line, and whether it may pass."""
+"""Error messages for failed downloads, and whether a retry makes sense."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ BROKEN = (
     TimeoutError,
 )
 
-NAME_UNKNOWN = "the server's name is not known here (no internet access?)"
+NAME_UNKNOWN = "the server's name cannot be resolved (no internet access?)"
 
 _COME_BACK = (408, 425, 429, 500, 502, 503, 504)
 _MEANING = {
-    401: "wants a login",
+    401: "requires a login",
     403: "refuses access",
     404: "does not have this file",
-    407: "is behind a proxy that wants a login",
+    407: "is behind a proxy that requires a login",
     410: "does not have this file any more",
-    429: "has had too many requests",
+    429: "received too many requests",
 }
 
 
 class Refused(Exception):
-    """This address will not give the file, however often it is asked."""
+    """This URL does not give the file; a retry makes no sense."""
 
 
 class Broken(Exception):
-    """The transfer failed in a way that may pass; `wait` is what the server asks for, in seconds."""
+    """The download failed, but a retry makes sense; `wait`: seconds that the server asks for."""
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
         super().__init__(reason)
@@ -47,16 +47,17 @@ class Broken(Exception):
 
 
 def complaint(reply: requests.Response) -> Refused | Broken:
-    """What a reply without the file means."""
+    """The error for a reply that is not the file."""
     status = reply.status_code
-    reason = f"the server {_MEANING.get(status, 'is out of order' if status >= 500 else 'answers')} ({status})"
+    other = "has an internal problem" if status >= 500 else "sent an unexpected reply"
+    reason = f"the server {_MEANING.get(status, other)} ({status})"
     if status in _COME_BACK:
         return Broken(reason, _retry_after(reply.headers.get("Retry-After")))
     return Refused(reason)
 
 
 def connection_error(error: Exception, timeout: float) -> str:
-    """What went wrong, without the error's own text: it may hold the query of a signed address."""
+    """What went wrong, without the error's own text, which may hold the query of a signed URL."""
     kinds, chain = set(), error
     for _ in range(10):  # requests' error wraps urllib3's, which wraps the system's
         if not isinstance(chain, BaseException):
@@ -66,26 +67,26 @@ def connection_error(error: Exception, timeout: float) -> str:
         chain = reason or chain.__cause__ or chain.__context__
     for names, words in (
         ({"NameResolutionError", "gaierror"}, NAME_UNKNOWN),
-        ({"ProxyError"}, "the proxy of the environment cannot be used"),
+        ({"ProxyError"}, "the proxy set in the environment cannot be used"),
         ({"SSLError", "SSLCertVerificationError"}, "the server's certificate is not trusted"),
         ({"ConnectionRefusedError"}, "no server answers"),
         ({"ReadTimeout", "ReadTimeoutError", "ConnectTimeout", "ConnectTimeoutError", "TimeoutError"},
-         f"nothing came for {timeout:.0f} s"),
+         f"no data for {timeout:.0f} s"),
     ):  # fmt: skip
         if kinds & names:
             return words
-    return "the connection broke off"
+    return "the connection was lost"
 
 
 def disk_error(error: OSError, target: Path) -> str:
     """Why a file could not be written."""
     if says_disk_full(error):
-        return f"{target}: the disk is full ({error.strerror}); make room and run again, what was fetched is kept"
+        return f"{target}: the disk is full ({error.strerror}); make room and run again, what was downloaded is kept"
     return f"{target}: cannot be written ({error.strerror or type(error).__name__})"
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for: a number or a date."""
+    """Seconds that a Retry-After header asks for, as a number or a date."""
     if value is None:
         return None
     if value.strip().isdigit():

@@ -1,6 +1,6 @@
-"""Credentials: from the environment or the tools' own files, sent to their own hosts only, never shown.
+"""Credentials: from the environment or the tools' own files, sent only to their own hosts, never printed.
 
-They are headers and environment variables, never arguments, so no process list and no provenance file has them.
+They are headers and environment variables, never arguments, so no process list or provenance file shows them.
 """
 
 from __future__ import annotations

@@ -14,13 +14,13 @@ _ALGORITHMS = {"SHA-1": "sha1", "SHA-256": "sha256", "MD5": "md5"}
 
 
 def listing_url(base: str, persistent_id: str) -> str:
-    """Where a Dataverse server lists a data set's files."""
+    """URL of the file list of a data set."""
     query = urllib.parse.urlencode({"persistentId": persistent_id}, safe=":/")
     return f"{base.rstrip('/')}/api/datasets/:persistentId/?{query}"
 
 
 def files_of(listing: bytes, base: str, is_wanted: Callable[[str], bool]) -> tuple[RemoteFile, ...]:
-    """The wanted files of a listing, sorted by path, each with its size, checksum and address.
+    """The wanted files of a file list, sorted by path, each with size, checksum and URL.
 
     Args:
         listing: JSON as the server sends it.
@@ -28,7 +28,7 @@ def files_of(listing: bytes, base: str, is_wanted: Callable[[str], bool]) -> tup
         is_wanted: whether a path (`directoryLabel/filename`) is wanted.
 
     Raises:
-        InputError: this is no listing, no file is wanted, or a path would leave the folder.
+        InputError: not a file list, no wanted file in it, or a path that leads out of the folder.
     """
     try:
         rows = json.loads(listing)["data"]["latestVersion"]["files"]

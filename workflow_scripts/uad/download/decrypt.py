@@ -20,12 +20,12 @@ _EVERY = 5.0  # seconds between lines
 
 
 def decrypt(folder: Path, archive: Encrypted, say: Callable[[str], None]) -> Path:
-    """Make the decrypted archive beside the encrypted one; returns its path.
+    """Decrypt the archive into a file beside it; returns its path.
 
-    The key goes to openssl in its environment (`-pass env:`), so no process list shows it.
+    openssl gets the key in its environment (`-pass env:`), so no process list shows it.
 
     Raises:
-        InputError: no openssl, no key, the wrong key, another kind of file, or a full disk; no archive is left then.
+        InputError: no openssl, no key, the wrong key, another kind of file, or a full disk; nothing decrypted is left.
     """
     encrypted, product = folder / archive.file, folder / archive.product
     key = secret(archive.key)
@@ -35,7 +35,9 @@ def decrypt(folder: Path, archive: Encrypted, say: Callable[[str], None]) -> Pat
         raise InputError(f"{encrypted}: decrypting needs the program openssl, which is not installed")
     with open(encrypted, "rb") as stream:
         if stream.read(len(_SALTED)) != _SALTED:
-            raise InputError(f"{encrypted}: openssl has not encrypted this (is it ccrypt's variant?); fetch it again")
+            raise InputError(
+                f"{encrypted}: not an OpenSSL-encrypted file; it may be the ccrypt version, download the OpenSSL one"
+            )
     needed, free = encrypted.stat().st_size * 3 // 4, shutil.disk_usage(folder).free  # base64 is 4/3 longer
     if needed > free:
         raise InputError(f"{product}: needs {size(needed)}, {size(free)} are free; make room and run again")
@@ -44,7 +46,7 @@ def decrypt(folder: Path, archive: Encrypted, say: Callable[[str], None]) -> Pat
         with open(temporary, "rb") as stream:
             opened = stream.read(len(_GZIP)) == _GZIP
         if "bad decrypt" in words or (code == 0 and not opened):  # a wrong key passes openssl's check now and then
-            raise InputError(f"{encrypted}: {archive.key} is not the key of this file; copy it again from the mail")
+            raise InputError(f"{encrypted}: wrong key in {archive.key}; copy it again from the data owners' e-mail")
         if code != 0:
             reason = words.strip().splitlines()[-1] if words.strip() else f"exit code {code}"
             if "error writing" in reason:

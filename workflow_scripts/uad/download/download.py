@@ -1,7 +1,7 @@
-"""Download one file so that only the right bytes ever carry its name.
+"""Download one file; it gets its final name only after it was checked.
 
-Bytes go to `<name>.part`; `<name>.part.json` notes which version of the file they are of (its ETag or modification
-time), so that a killed download goes on where it stopped and never joins two versions.
+Bytes go to `<name>.part`; `<name>.part.json` notes which version of the file they belong to (ETag or modification
+time), so that a killed download resumes and never mixes two versions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Downloader", "Patience"]
 
 
 class Downloader:
-    """Fetches files over http(s), through the proxies of the environment, or from a local folder."""
+    """Downloads files over http(s), through the proxies of the environment, or copies them from a local folder."""
 
     def __init__(
         self,
@@ -43,15 +43,15 @@ class Downloader:
         credential: Credential | None = None,
         hint: str = "",
     ) -> str:
-        """Bring a file to `target`; its addresses are tried in turn.  Returns the one that served it.
+        """Download a file to `target`; its URLs are tried in turn.  Returns the one that worked.
 
         Args:
             digest: (algorithm, hex digits) that the file must have; default the file's own, None: any.
-            hint: what to do by hand, for the end of an error's line.
+            hint: what to do by hand, for the end of the error message.
 
         Raises:
-            InputError: one line: which address failed and why, what to do.  Nothing is left at `target`; bytes that
-                can be continued from stay at `<target>.part`.
+            InputError: one line: which URL failed and why, what to do.  Nothing is left at `target`; bytes to resume
+                from stay at `<target>.part`.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
         reasons = []
@@ -64,13 +64,13 @@ class Downloader:
             except (Refused, Broken) as error:
                 reasons.append(f"{public(url)}: {error}")
                 if len(reasons) < len(file.urls):
-                    self._say(f"{file.name}: {reasons[-1]}; tries {public(file.urls[len(reasons)])}")
+                    self._say(f"{file.name}: {reasons[-1]}; trying {public(file.urls[len(reasons)])}")
             except OSError as error:
                 raise InputError(disk_error(error, target)) from error
         raise InputError("; ".join(reasons) + (f". {hint}" if hint else ""))
 
     def _persist(self, transfer: Transfer) -> None:
-        """Go on until the file is whole; failures without progress are counted, any progress starts anew."""
+        """Retry until complete. Give up after `attempts` consecutive failures without new bytes."""
         failures, seen = 0, transfer.have()
         while True:
             try:
@@ -82,9 +82,9 @@ class Downloader:
                 if failures >= self._patience.attempts or (error.wait or 0) > self._patience.longest_pause:
                     raise Broken(f"{error}; run again later, {_so_far(transfer.have())}") from error
                 wait = min(wait, self._patience.longest_pause)
-                self._say(f"{transfer.name}: {error}; next attempt in {wait:.0f} s")
+                self._say(f"{transfer.name}: {error}; retrying in {wait:.0f} s")
                 self._pause(wait)
 
 
 def _so_far(count: int) -> str:
-    return f"{size(count)} are kept" if count else "nothing has come so far"
+    return f"{size(count)} are kept" if count else "nothing downloaded so far"

@@ -1,4 +1,4 @@
-"""What of an item is there and what is missing, without the network."""
+"""Which files of an item are there and which are missing; looks at the disk only."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ LISTING = ".dataverse.json"  # hidden, so that it is no data
 
 @dataclass(frozen=True)
 class Need:
-    """An item of the source table that the configuration asks for.
+    """An item of the source table that the configuration needs.
 
     Attributes:
         item: its name in the source table.
-        name: the cohort, or what the item is for.
-        folder: where it belongs.
+        name: the cohort, or for tools the item's name.
+        folder: where its files belong.
         modalities: of the cohort; empty for tools.
     """
 
@@ -43,10 +43,10 @@ class Inventory:
         self.listing = self.folder / LISTING
 
     def files(self) -> tuple[RemoteFile, ...] | None:
-        """All files of the item that this configuration needs; None while a server's list is not here yet.
+        """All files of the item that this configuration needs; None while the server's file list is not downloaded.
 
         Raises:
-            InputError: a list that is here cannot be read, or the local folder that serves the item has no scans.
+            InputError: the list cannot be read, or the local mirror has no scans.
         """
         if not self.source.dataverse:
             return self.source.wanted(self.need.modalities)
@@ -65,13 +65,13 @@ class Inventory:
         return any(part.pattern.search(name) for part in self._parts())
 
     def product(self, file: RemoteFile) -> tuple[Path, ...]:
-        """What lies in the folder when a file has been fetched, and decrypted or unpacked."""
+        """The files that a download leaves in the folder, after it is decrypted or unpacked."""
         if self.source.encrypted:
             return (self.folder / self.source.encrypted.product,)
         return tuple(self.folder / name for name in self.source.members or (file.name,))
 
     def missing(self, files: Sequence[RemoteFile]) -> list[RemoteFile]:
-        """Files that neither lie here nor are covered by what the user placed instead."""
+        """Files that are neither here nor replaced by what the user placed instead."""
         absent = [file for file in files if not all(path.exists() for path in self.product(file))]
         if not absent:
             return []
@@ -80,14 +80,16 @@ class Inventory:
         return [file for file in absent if not self._covered(file, others)]
 
     def placed(self) -> bool:
-        """Whether the user placed all of a cohort in another form, or where there is no file list to compare."""
+        """Whether every part of the cohort is there in some form."""
         parts, files = self._parts(), walk(self.folder)
         return bool(parts) and all(self._present(part, files) for part in parts)
 
     def _covered(self, file: RemoteFile, others: dict[str, Path]) -> bool:
-        """Whether the part of the data set that a file brings is among the files that are here in another form."""
+        """Whether the user placed what a file holds in another form."""
         parts = [part for part in self._parts() if self._brings(part, file)]
-        if not parts:  # a table about the subjects: who placed the scans has placed it too, or does without
+        if (
+            not parts
+        ):  # a table about the subjects: assume the user who supplied the scans supplied it too; it is optional
             fetched = any(entry["url"] for entry in record.Record(self.folder).entries.values())
             return file.optional and self.placed() and not fetched
         return all(self._present(part, others) for part in parts)
@@ -99,7 +101,7 @@ class Inventory:
         return any(part.pattern.search(name) or _matches(path.name, part) for name, path in files.items())
 
     def _parts(self) -> tuple[Part, ...]:
-        """The adapter's parts that the cohort needs."""
+        """The parts of the data set that the cohort needs."""
         adapter = ADAPTERS.get(self.need.item)
         if adapter is None:
             return ()

@@ -1,4 +1,4 @@
-"""Which items of the source table a configuration reads, and the settings file of its downloads."""
+"""Which items of the source table a configuration needs, and the settings file of its downloads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from uad.download.sources import Settings, read_sources
 
 
 def medicalnet_file(config: Config) -> str:
-    """Where MedicalNet's weights are fetched to: the configured path, if it has the published name."""
+    """Where MedicalNet's weights are downloaded to: the configured path, if it has the published file name."""
     name = read_sources()["medicalnet"].files[0].name
     weights = config.perceptual.weights or ""
     return weights if Path(weights).name == name else f"{config.data_dir}/medicalnet/{name}"
@@ -46,7 +46,7 @@ def needs_of(config: Config, raw_folder: Callable[[str], str]) -> list[Need]:
 
 
 def own_folders(config: Config, raw_folder: Callable[[str], str]) -> list[OwnFolder]:
-    """The cohorts of the user's own, which nothing can fetch."""
+    """The user's own cohorts, which cannot be downloaded."""
     return [
         OwnFolder(name, raw_folder(name), tuple(cohort.modalities), cohort.subjects, bool(cohort.healthy))
         for name, cohort in config.cohorts.items()
@@ -55,7 +55,7 @@ def own_folders(config: Config, raw_folder: Callable[[str], str]) -> list[OwnFol
 
 
 def fetches_hd_bet(config: Config, cohort: str, raw_folder: Callable[[str], str]) -> bool:
-    """Whether a cohort's brains are extracted with parameters that have to be fetched."""
+    """Whether a cohort needs HD-BET with downloaded parameters."""
     settings = config.cohorts[cohort]
     stripped = settings.stripped if settings.adapter == "folder" else find_adapter(settings.adapter).stripped
     extracted = not stripped or config.preprocess.stripped_mask == "hd_bet"
@@ -73,14 +73,14 @@ def write_sources(
 ) -> str:
     """Write what the downloads of a run read; returns the path.
 
-    The name is the same for every content: a mirror changes no result, so no job has to run again for its sake.
+    The name does not depend on the content: a mirror changes no result, so no job has to run again.
 
     Args:
         raw_folder: cohort -> folder of its raw data.
         put: writes the text to the path, now or later.
     """
     sources = config.sources.model_dump(mode="json")
-    Settings(**sources)  # refuses a wrong mirror before anything runs
+    Settings(**sources)  # refuses a wrong mirror before any job starts
     needs = [
         {"item": need.item, "name": need.name, "folder": str(need.folder), "modalities": need.modalities}
         for need in needs_of(config, raw_folder)
@@ -96,7 +96,7 @@ def write_sources(
 
 
 def read_own(content: dict[str, Any]) -> list[OwnFolder]:
-    """The cohorts of the user's own in the content of such a file."""
+    """The user's own cohorts in the content of such a file."""
     return [OwnFolder(**row | {"modalities": tuple(row["modalities"])}) for row in content.get("own", [])]
 
 

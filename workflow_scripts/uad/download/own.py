@@ -1,4 +1,4 @@
-"""A folder of the user's own: what the plan says of it, and whether brain masks have to be drawn."""
+"""The user's own folders: what the plan says about them, and whether brain masks have to be made."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class OwnFolder:
         return Path(self.folder).is_dir() and any(Path(self.folder).iterdir())
 
     def report(self) -> tuple[bool, str]:
-        """(whether it can be used, what is there by the names of files)."""
+        """(whether it can be used, what it holds, by file names)."""
         if not Path(self.folder).is_dir():
             return False, f"the folder {self.folder} is not there; correct cohorts.{self.name}.raw, or place the scans"
         try:
@@ -55,7 +55,7 @@ class OwnFolder:
         return bool(kept.any()), "; ".join(text)
 
     def every_scan_has_a_mask(self) -> bool:
-        """Whether no brain has to be extracted; a folder that cannot be read yet counts as one without masks."""
+        """Whether every scan has a brain mask; False for a folder that cannot be read yet."""
         try:
             table = self.scans()
         except InputError:
@@ -63,5 +63,5 @@ class OwnFolder:
         return bool(len(table)) and bool((table["mask"] != "").all())
 
     def scans(self) -> pd.DataFrame:
-        """As ingest will find them."""
+        """The scans that ingest will find."""
         return FolderAdapter(healthy=self.healthy).scans(self.folder, Path(self.folder, ".none"))

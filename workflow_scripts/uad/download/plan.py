@@ -1,4 +1,4 @@
-"""`snakemake plan`: per item whether it is present, fetchable or needs the user, and the next step."""
+"""`snakemake plan`: for each item whether it is present, can be downloaded or needs the user, and the next step."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from uad.download.inventory import Inventory, Need
 from uad.download.own import OwnFolder
 from uad.download.sources import RemoteFile, Settings, Source, is_local
 
-_NOTHING = "The cohorts are phantoms or your own and all tools are set: nothing has to be fetched."
+_NOTHING = "Nothing to download: the cohorts are phantoms or your own, and all tools are set."
 PRESENT, FETCHABLE, NEEDS_YOU = "present", "fetchable", "needs you"
 
 
 @dataclass(frozen=True)
 class State:
-    """Where one item stands.
+    """The state of one item.
 
     Attributes:
         status: `present`, `fetchable` or `needs you`.
-        fetch: bytes of what is to be fetched; None where nobody states them.
-        disk: bytes that it takes when everything is fetched, decrypted and unpacked; None: unknown.
-        step: what happens next, or what to do.
+        fetch: bytes still to download; None: unknown.
+        disk: bytes on disk when everything is downloaded, decrypted and unpacked; None: unknown.
+        step: what happens next, or what the user has to do.
     """
 
     need: Need
@@ -41,7 +41,7 @@ class State:
 
 
 def state_of(need: Need, settings: Settings) -> State:
-    """Where an item stands; looks at names and the environment only, never at the network or at hashes."""
+    """The state of an item, from file names and the environment; no network, no hashes."""
     inventory = Inventory(need, settings)
     source, folder = inventory.source, inventory.folder
     trouble = ""
@@ -90,7 +90,7 @@ def report(needs: Iterable[Need], settings: Settings, data_dir: str | Path, own:
 
 
 def _report(needs: Iterable[Need], settings: Settings, data_dir: str | Path) -> str:
-    """The part about what can be fetched."""
+    """The part about the items of the source table."""
     states = [state_of(need, settings) for need in needs]
     if not states:
         return _NOTHING
@@ -111,7 +111,7 @@ def _report(needs: Iterable[Need], settings: Settings, data_dir: str | Path) -> 
 
 
 def missing_lines(needs: Iterable[Need], settings: Settings, own: Sequence[OwnFolder] = ()) -> list[str]:
-    """One short line per item that is not there, for the start banner; none when all is there."""
+    """One short line per missing item, for the start banner."""
     states = [state_of(need, settings) for need in needs]
     return [f"{each.name}: nothing in {each.folder}" for each in own if not each.is_there()] + [
         f"{state.need.name}: {state.status}"
@@ -141,7 +141,7 @@ def _without(names: Sequence[str]) -> str:
 
 
 def _bytes(missing: Sequence[RemoteFile] | None, folder: Path) -> int | None:
-    """Bytes of the missing files without what a stopped download has left."""
+    """Bytes of the missing files, less what an interrupted download left."""
     if missing is None:
         return None
     sizes = [file.bytes or file.about_bytes for file in missing]

@@ -1,4 +1,4 @@
-"""Progress of something long as a line every few seconds."""
+"""Progress of a download as a line every few seconds: jobs write to logs, where a bar would not do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _EVERY = 5.0  # seconds
 
 
 class Progress:
-    """Counts bytes and says now and then how far it is; what is quicker than a few seconds says one line."""
+    """Counts bytes; says a line every few seconds, and one at the end."""
 
     def __init__(self, name: str, total: int | None, start: int, say: Callable[[str], None]) -> None:
         self._name, self._total, self._say = name, total, say
@@ -19,7 +19,7 @@ class Progress:
         self._began = self._said = time.monotonic()
 
     def add(self, count: int) -> None:
-        """Note that `count` more bytes are done."""
+        """Count more bytes."""
         self._count += count
         if time.monotonic() - self._said >= _EVERY:
             self._said = time.monotonic()

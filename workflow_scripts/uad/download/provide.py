@@ -1,4 +1,4 @@
-"""Make an item of the source table complete: check what is there, fetch the rest, decrypt, unpack."""
+"""Complete an item of the source table: check the files that are there, download the rest, decrypt, unpack."""
 
 from __future__ import annotations
 
@@ -23,16 +23,15 @@ from uad.download.sources import RemoteFile
 
 
 def provide(inventory: Inventory, say: Callable[[str], None], downloader: Downloader | None = None) -> None:
-    """Bring an item's folder into the state that its reader expects.
+    """Complete an item's folder.
 
-    Files that lie there are checked once against the published (else the pinned) hash and never replaced; what the
-    user placed in another form (unpacked, another archive) is left as it is.  Two runs that need the same folder take
-    turns.
+    Files that are there are checked once against the published (else the pinned) hash and never replaced; what the
+    user placed in another form (unpacked, another archive) is left alone.  Runs that need the same folder take turns.
 
     Raises:
         InputError: one line: what is missing or wrong, and what to do.
     """
-    with exclusive(inventory.folder, lambda: say(f"waits for another run, which is at work on {inventory.folder}")):
+    with exclusive(inventory.folder, lambda: say(f"waiting: another run is downloading into {inventory.folder}")):
         _Provision(inventory, say, downloader or Downloader(say)).run()
 
 
@@ -75,18 +74,18 @@ class _Provision:
         if needed:
             self._refuse_offline(needed)
         elif self._offline:
-            self._say(f"offline, goes without {', '.join(file.name for file in missing)}")
+            self._say(f"offline: optional file {', '.join(file.name for file in missing)} skipped")
             return
         credential = self._credential()
         total = sum(file.bytes or 0 for file in missing)
-        self._say(f"{len(missing)} file(s) to fetch" + (f", {size(total)}" if total else ""))
+        self._say(f"{len(missing)} file(s) to download" + (f", {size(total)}" if total else ""))
         for file in missing:
             try:
                 self._fetch(file, credential)
             except InputError as error:
                 if not file.optional:
                     raise
-                self._say(f"goes without {file.name}: {error}")
+                self._say(f"optional file {file.name} skipped: {error}")
         if self._source.encrypted:
             self._say(f"decrypting {self._source.encrypted.file}")
             decrypt(self._folder, self._source.encrypted, self._say)
@@ -94,7 +93,7 @@ class _Provision:
             self._unpack(missing[0])
 
     def _credential(self) -> Credential | None:
-        """The credential of the item, asked for before hours of fetching."""
+        """The item's credential; checked before a download of hours starts."""
         archive = self._source.encrypted
         if archive and not secret(archive.key):
             raise InputError(f"{self._source.name}: {archive.key} is not set in the environment. {self._hint}")
@@ -106,14 +105,14 @@ class _Provision:
 
     def _fetch(self, file: RemoteFile, credential: Credential | None) -> None:
         target = self._folder / file.name
-        if target.exists():  # an archive that is yet to be decrypted or unpacked
+        if target.exists():  # an archive that is not decrypted or unpacked yet
             return
         expected = self._record.expected(file)
         url = self._downloader.fetch(file, target, digest=expected, credential=credential, hint=self._hint)
         self._note(file, url)
 
     def _check_present(self, file: RemoteFile) -> None:
-        """Compare a file that lies there with what is known about it, unless that has been done before."""
+        """Compare a file that is there with its known size and hash, unless that was done before."""
         path = self._folder / file.name
         if not path.exists() or self._record.checked(file):
             return
@@ -127,7 +126,7 @@ class _Provision:
             reason = f"has {expected[0]} {digest[:12]}..., {known} is {expected[1][:12]}..."
         if reason:
             raise InputError(
-                f"{path}: {reason}. Remove it to have it fetched, or, if you mean it, put its SHA-256 under "
+                f"{path}: {reason}. Remove it to download it again, or, to use this one, put its SHA-256 under "
                 f"sources.sha256 with the key {file.name}"
             )
         self._note(file, "")
@@ -138,7 +137,7 @@ class _Provision:
             self._say(f"pinned {file.name}: sha256 {digest}")
 
     def _unpack(self, file: RemoteFile) -> None:
-        """Put the members of an archive into the folder and drop the archive; the members are pinned."""
+        """Move the wanted members of an archive into the folder, pin them, and delete the archive."""
         archive = self._folder / file.name
         wanted = [re.compile(rf"^{re.escape(member)}$") for member in self._source.members]
         with tempfile.TemporaryDirectory(dir=self._folder) as scratch:

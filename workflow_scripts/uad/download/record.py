@@ -1,4 +1,4 @@
-"""`fetched.json` beside fetched files: where each came from, and the hash it had, as published or as pinned."""
+"""`fetched.json` beside downloaded files: where each came from, and its published or pinned hash."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Record:
         self.entries = fetched_entries(folder)
 
     def checked(self, file: RemoteFile) -> bool:
-        """Whether the file lies there as it did when it was last checked against the same hash."""
+        """Whether the file is unchanged since it was last checked against the same hash."""
         entry = self.entries.get(file.name)
         status = _status(self.folder / file.name)
         if entry is None or status is None or [entry["bytes"], entry["mtime_ns"]] != status:
@@ -41,7 +41,7 @@ class Record:
     def add(self, file: RemoteFile, url: str) -> str:
         """Note that a file has been checked; returns its hash.
 
-        A folder that cannot be written to goes without: its files are then checked every time.
+        Without write access nothing is noted, and the files are checked every time.
         """
         algorithm, digest = file.digest or ("sha256", digest_of(self.folder / file.name, "sha256"))
         count, mtime_ns = _status(self.folder / file.name) or (0, 0)

@@ -1,4 +1,4 @@
-"""The source table (`sources.yaml`) and what the configuration says about it.
+"""The source table (`sources.yaml`) and the configuration's section `sources`.
 
 The Snakefile reads this for its banner, so nothing heavy is imported at its top.
 """
@@ -22,16 +22,16 @@ _ALGORITHMS = ("sha256", "sha1", "md5")  # best first
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file that is fetched.
+    """One file to download.
 
     Attributes:
-        name: its place below the item's folder, with `/`.
-        urls: addresses, best first; `file://` or a path is a local folder's file.
-        bytes: exact size; None where nobody states it.
+        name: path below the item's folder, with `/`.
+        urls: best first; `file://` or a path for a local file.
+        bytes: exact size; None: not published.
         about_bytes: rough size, for the plan only.
         digest: (algorithm, hex digits), or None: the file is pinned on first use.
-        modality: `t1` or `t2` where a cohort with only the other modality does without the file.
-        optional: what the benchmark can do without.
+        modality: `t1` or `t2` if only that modality needs the file.
+        optional: the benchmark works without it.
     """
 
     name: str
@@ -45,7 +45,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Encrypted:
-    """An archive that is fetched encrypted: `file` becomes `product` with the key in the environment's `key`."""
+    """An encrypted archive: `file` becomes `product` with the key in the environment variable `key`."""
 
     file: str
     product: str
@@ -75,7 +75,7 @@ class Source:
         return tuple(f for f in self.files if not (modalities and f.modality) or f.modality in modalities)
 
     def advice(self, folder: Path) -> str:
-        """What to do by hand, with the folder that it is about."""
+        """What the user can do by hand."""
         return f"{self.by_hand}, in {folder}. Licence: {self.licence}; cite {self.citation}"
 
 
@@ -84,7 +84,7 @@ class Settings:
     """The configuration's section `sources`.
 
     Attributes:
-        offline: fetch nothing.
+        offline: download nothing.
         base_url: item -> mirror (http, https) or local folder (path or file://) that has the item's files.
         sha256: file name -> hash that replaces the published one, for a mirror whose files differ.
     """
@@ -117,7 +117,7 @@ def read_sources() -> dict[str, Source]:
 
 
 def source_of(name: str, settings: Settings) -> Source:
-    """An item with the configured mirror and hashes in place."""
+    """An item with the configured mirror and hashes."""
     source = read_sources()[name]
     base = settings.base_url.get(name)
     files = source.files
@@ -133,14 +133,14 @@ def source_of(name: str, settings: Settings) -> Source:
 
 
 def join(base: str, name: str) -> str:
-    """The address of a file below a base: a URL with the name quoted, or a local path."""
+    """URL of a file below a base URL, with the name quoted, or its local path."""
     if is_local(base):
         return str(local_path(base) / name)
     return f"{base.rstrip('/')}/{urllib.parse.quote(name)}"
 
 
 def is_local(address: str) -> bool:
-    """Whether an address is a file of this machine, as a path or `file://`."""
+    """Whether an address is a local path or `file://`."""
     return urllib.parse.urlsplit(address).scheme in ("", "file")
 
 

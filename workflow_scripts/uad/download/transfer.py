@@ -1,4 +1,4 @@
-"""One file from one address: asked for where the last connection broke off, checked, and given its name."""
+"""Download one file from one URL: resume, check, rename."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a download puts up with a server.
+    """Timeouts and retries of a download.
 
     Attributes:
-        timeout: seconds without a byte, or to connect.
-        attempts: failures in a row without progress.
+        timeout: seconds to connect, or without a byte.
+        attempts: consecutive failures without new bytes.
         back_off: first pause in seconds; it doubles up to `longest_pause`.
-        longest_pause: also the longest Retry-After that is waited for.
-        slowest: a connection that brings fewer bytes in `slow_seconds` is given up and opened again.
+        longest_pause: in seconds; a server that asks for a longer one by Retry-After is not waited for.
+        slowest: a connection that brings fewer bytes than this in `slow_seconds` is closed and opened again.
     """
 
     timeout: float = 60
@@ -45,7 +45,7 @@ class Patience:
 
 
 class Transfer:
-    """One file from one address."""
+    """One file from one URL."""
 
     def __init__(
         self,
@@ -66,11 +66,11 @@ class Transfer:
         self._answered = False
 
     def have(self) -> int:
-        """Bytes that are there."""
+        """Bytes downloaded so far."""
         return self._part.stat().st_size if self._part.exists() else 0
 
     def go_on(self, patience: Patience) -> None:
-        """Fetch what is missing in one connection.
+        """Download the missing bytes over one connection.
 
         Raises:
             Broken, Refused, OSError (of the disk).
@@ -85,22 +85,22 @@ class Transfer:
             ) as reply:
                 self._take(reply, patience)
         except requests.TooManyRedirects:
-            raise Refused("redirects in a circle") from None
+            raise Refused("redirects in a loop") from None
         except BROKEN as error:
             reason = connection_error(error, patience.timeout)
-            # a server that has answered is there: its name will be known again
+            # a server that has answered once exists: its name will resolve again
             raise Refused(reason) if reason == NAME_UNKNOWN and not self._answered else Broken(reason) from None
         except requests.RequestException as error:
-            raise Refused(f"is no address that can be fetched ({type(error).__name__})") from None
+            raise Refused(f"invalid URL ({type(error).__name__})") from None
 
     def finish(self) -> None:
-        """Check the whole file and give it its name.
+        """Check the whole file and rename it to its final name.
 
         Raises:
-            Refused: it is another file; what was fetched is thrown away.
+            Refused: it is the wrong file; the download is deleted.
         """
         if self._file.bytes is not None and self.have() != self._file.bytes:
-            self._drop(f"sent {self.have()} bytes, the file has {self._file.bytes}")
+            self._drop(f"sent {self.have()} bytes, expected {self._file.bytes}")
         if self._digest is not None:
             found = digest_of(self._part, self._digest[0])
             if found != self._digest[1]:
@@ -115,7 +115,7 @@ class Transfer:
     # --- the request ----------------------------------------------------------------------------------------
 
     def _range(self) -> dict[str, str]:
-        """Headers that ask for the rest of the version that the part belongs to; none: from the beginning."""
+        """Headers that ask for the missing bytes if the server has the same version; empty: for the whole file."""
         note, have = self._read_note(), self.have()
         if have == 0 or note.get("url") != public(self._url) or not note.get("validator"):
             return {}
@@ -141,7 +141,7 @@ class Transfer:
             self._write_note(reply)
         else:
             self._continued = True
-            self._say(f"{self.name}: goes on at {size(start)}")
+            self._say(f"{self.name}: resuming at {size(start)}")
         _check_space(self._target, (total or 0) - start)
         progress = Progress(self.name, total, start, self._say)
         with open(self._part, "ab" if start else "wb") as stream:
@@ -149,14 +149,14 @@ class Transfer:
                 stream.write(chunk)
                 progress.add(len(chunk))
         if total is not None and self.have() < total:
-            raise Broken(f"the connection broke off at {size(self.have())} of {size(total)}")
+            raise Broken(f"the connection was lost at {size(self.have())} of {size(total)}")
         progress.finish()
 
     def _start_of(self, reply: requests.Response) -> int:
-        """Where in the file the reply's body starts.
+        """Offset in the file at which the reply's body starts.
 
         Raises:
-            Broken, Refused: it has none.
+            Broken, Refused: the reply has no part of the file.
         """
         status = reply.status_code
         if status == 206:
@@ -164,27 +164,27 @@ class Transfer:
             if start == str(self.have()):
                 return self.have()
             self._forget()
-            raise Broken("sent another piece than asked for, starting anew", wait=0)
-        if status == 416:  # the part is as long as the file or longer: it is of another version
+            raise Broken("sent the wrong byte range; restarting the download", wait=0)
+        if status == 416:  # the partial file is as long as the file or longer: it is of another version
             self._forget()
-            raise Broken("does not know the piece asked for, starting anew", wait=0)
+            raise Broken("refused the byte range; restarting the download", wait=0)
         if status == 200:
             if self.have():
-                self._say(f"{self.name}: the server starts at the beginning again")
+                self._say(f"{self.name}: the server cannot resume or has another version; downloading from the start")
             return 0
         raise complaint(reply)
 
     def _check_offer(self, reply: requests.Response, first: bytes, total: int | None) -> None:
-        """Look at headers and first bytes before anything is written; the rest of the checks need the whole file."""
+        """Check headers and first bytes before anything is written; all other checks need the whole file."""
         kind = reply.headers.get("Content-Type", "")
         if reason := wrong_content(first[:HEAD], self.name, hash_is_known=True, content_type=kind):
             redirected = f", after a redirect to {public(reply.url)} (a login page?)" if reply.history else ""
             raise Refused(reason + redirected)
         if None not in (self._file.bytes, total) and total != self._file.bytes:
-            raise Refused(f"offers {total} bytes, the file has {self._file.bytes}")
+            raise Refused(f"offers {total} bytes, expected {self._file.bytes}")
 
     def _write_note(self, reply: requests.Response) -> None:
-        """Note the version; a weak ETag may stand for differing bytes, so it does not count."""
+        """Note the version; a weak ETag is not used, for files with the same one may differ."""
         tag = reply.headers.get("ETag", "")
         validator = tag if tag and not tag.startswith("W/") else reply.headers.get("Last-Modified", "")
         self._note.write_text(json.dumps({"url": public(self._url), "validator": validator}) + "\n")
@@ -194,10 +194,10 @@ class Transfer:
     def _copy(self) -> None:
         source = local_path(self._url)
         if not source.is_file():
-            raise Refused("is not there")
+            raise Refused("does not exist")
         total = source.stat().st_size
         if self._file.bytes is not None and total != self._file.bytes:
-            raise Refused(f"has {total} bytes, the file has {self._file.bytes}")
+            raise Refused(f"has {total} bytes, expected {self._file.bytes}")
         _check_space(self._target, total)
         progress = Progress(self.name, total, 0, self._say)
         with open(source, "rb") as reading, open(self._part, "wb") as writing:
@@ -211,22 +211,22 @@ class Transfer:
         self._note.unlink(missing_ok=True)
 
     def _drop(self, reason: str) -> None:
-        """The file is not the one: throw it away; one that was put together from pieces gets a second chance."""
+        """Delete the wrong file; where the download was resumed, say that a fresh one may help."""
         self._forget()
         if self._continued:
-            reason += " after it had been continued; run again to fetch it as a whole"
+            reason += " after a resumed download; run again to download it from the start"
         raise Refused(reason)
 
 
 def _chunks(reply: requests.Response, patience: Patience) -> Iterator[bytes]:
-    """The body as it arrives; a trickle counts as broken."""
+    """The body as it arrives; raises Broken when it comes too slowly."""
     began, count = time.monotonic(), 0
     while chunk := reply.raw.read1(_CHUNK, decode_content=False):
         yield chunk
         count += len(chunk)
         if time.monotonic() - began > patience.slow_seconds:
             if count < patience.slowest:
-                raise Broken(f"only {size(count)} came in {patience.slow_seconds:.0f} s")
+                raise Broken(f"only {size(count)} received in {patience.slow_seconds:.0f} s")
             began, count = time.monotonic(), 0
 
 

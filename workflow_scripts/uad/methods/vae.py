@@ -40,7 +40,7 @@ class VAE(Method):
         pixels, latents = self.params.reduction.split("_")
         distance = distance.mean(-1) if pixels == "mean" else distance.sum(-1)
         divergence = divergence.mean(-1) if latents == "mean" else divergence.sum(-1)
-        self.terms["kl"] = divergence.mean().detach()  # near 0: the latents say nothing any more
+        self.terms["kl"] = divergence.mean().detach()  # near 0 = posterior collapse
         return distance.mean() + self.params.beta * divergence.mean()
 
     def reconstruct(self, network: nn.Module, images: Tensor, t_tests: list[int], generator: Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a printed table says, before it takes a form: a sheet, whose cells hold the paper's value below ours.
+"""Tables as data: a sheet, whose cells hold the paper's value below ours.
 
 `render.py` writes a sheet as Markdown, LaTeX and HTML; the page of the run has it from `sheets.json`, since the long
 tables hold six digits and a number rounded twice may end in another one.

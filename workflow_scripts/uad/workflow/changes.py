@@ -1,4 +1,4 @@
-"""Which keys of the configuration make jobs run again, from what a dry run says about them."""
+"""Which changed keys of the configuration make jobs run again, from the jobs of a dry run."""
 
 from __future__ import annotations
 
@@ -49,4 +49,4 @@ def report(jobs: Iterable[Job], planned: Mapping[Path, str]) -> str:
         lines.append(f"  {key}: {before} before, {now} now ({counts})")
     if not lines:
         return ""
-    return "\n".join(["Changed since these jobs ran; what follows from them runs again too\n", *lines, "\n"])
+    return "\n".join(["Changed since these jobs ran (they and the jobs that depend on them run again)\n", *lines, "\n"])

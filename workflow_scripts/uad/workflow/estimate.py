@@ -1,11 +1,11 @@
 """How much work is left: jobs, GPU hours and CPU hours, from a dry run and this run's benchmark files.
 
-The dry run knows which jobs are left and what each asks for.  A job's hours come from the best of these:
+A job's hours come from the first of these that is known:
 
 - `measured`: the mean of the finished jobs of the same rule and cohort, or rule and arm;
 - `computed`: from operations and scans (`uad.workflow.operations`);
 - `other jobs`: the mean of the rule's finished jobs;
-- `time limit`: what the job asks for, which is more than it should need.
+- `time limit`: what the job asks for, more than it should need.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def report(left: list[Work]) -> str:
         for row in rows
     ]
     note = (
-        "Limits are what the jobs may take, likely hours what they should: `computed` ones follow from operations and "
-        "scans\nand were not measured; `time limit` is all that is known of the rule, until a job is through."
+        "Limit: what the jobs ask for. Likely: what they should need; `computed` follows from operations and scans and "
+        "was not\nmeasured, `time limit` means that nothing better is known until a job of the rule has finished."
     )
     return "\n".join([*lines, note])
 
@@ -98,7 +98,7 @@ def disk_warnings(needed: Mapping[Path, float]) -> list[str]:
     """One sentence per disk that is too small.
 
     Args:
-        needed: folder -> bytes that are still to come there; folders on one disk share its space.
+        needed: folder -> bytes that will still be written there; folders on one disk share its space.
     """
     disks: dict[int, list[Path]] = defaultdict(list)
     for folder in needed:
@@ -109,7 +109,7 @@ def disk_warnings(needed: Mapping[Path, float]) -> list[str]:
         if need > free:
             names = " and ".join(map(str, folders))
             warnings.append(
-                f"The disk of {names} is too small: about {size(need)} are still to come, {size(free)} are free, "
+                f"The disk of {names} is too small: about {size(need)} will still be written, {size(free)} are free, "
                 f"{size(need - free)} are missing."
             )
     return warnings
@@ -122,10 +122,10 @@ def bytes_below(folder: Path) -> int:
 
 
 def gpu_warning(trainings: int, seconds: float) -> str:
-    """What a machine without a GPU needs for the trainings that are left."""
+    """How long the trainings that are left take without a GPU."""
     return (
-        f"No GPU is here, and {trainings} trainings are left: this CPU alone would need about {span(seconds)} for them "
-        "(computed). On a cluster, jobs find their GPUs by the profile."
+        f"No GPU found, and {trainings} trainings are left: this CPU alone would need about {span(seconds)} for them "
+        "(computed). On a cluster, the profile sends jobs to the GPUs."
     )
 
 

@@ -1,7 +1,7 @@
 """Likely hours of trainings and reconstructions, computed from operations, not measured.
 
-Operations are counted on the run's own networks, a multiply-add as two.  A training step is taken as three forward
-passes: one forward, two backward.  Of f-AnoGAN, whose parts train in turns, this is a rough number.
+Operations are counted on the run's own networks, a multiply-add as two.  A training step counts as three forward
+passes: one forward, two backward.  For f-AnoGAN, whose parts train in turns, this is rough.
 """
 
 from __future__ import annotations

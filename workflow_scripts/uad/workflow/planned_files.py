@@ -1,7 +1,7 @@
-"""Files that jobs of a run read, written when the run starts and not while Snakemake plans it.
+"""Files that jobs of a run read; written when the run starts, not while Snakemake plans it.
 
-Rules name them as parameters, so their content is known while jobs are planned. A dry run, `--list-rules` and `--lint`
-plan and never start: they write nothing.
+Rules name them as parameters, so their content is known during planning. A dry run, `--list-rules` and `--lint` never
+start a run, so they write nothing.
 """
 
 from __future__ import annotations

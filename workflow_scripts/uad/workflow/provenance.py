@@ -1,4 +1,4 @@
-"""How a result was made: settings, code version, packages, hardware and time, written beside the result."""
+"""The record of how a result was made: settings, code version, packages, hardware, time; written beside the result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PACKAGES = ("antspyx", "HD_BET", "lightning", "nibabel", "nnunetv2", "numpy", "
 
 
 class Provenance:
-    """Started at the beginning of a job, written at its end."""
+    """Create it at the start of a job, write it at the end."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self._settings = settings

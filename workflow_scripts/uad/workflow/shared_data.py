@@ -1,7 +1,7 @@
 """The data of another run, from ingest to the store, used by this one and never written (`data_of`).
 
-Every file of these stages has a record of its settings beside it.  They are compared with those that this run would
-use, so that a run cannot take data that its own configuration would make differently.
+Every file of these stages has a record of its settings beside it.  The records are compared with the settings of this
+run, so that a run never uses data that its own configuration would make differently.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ def link_data(config: Config, results: Path) -> None:
 
 
 def refuse_links(results: Path) -> None:
-    """A run whose folders are links to another run's would write there.
+    """Refuse a run whose folders are links to another run's data, where it would write.
 
     Raises:
-        InputError: such a link is left from a time when `data_of` was set.
+        InputError: such a link is left from when `data_of` was set.
     """
     for link in _links(results):
         if Path(os.readlink(link)).parts[::2] == ("..", link.name):

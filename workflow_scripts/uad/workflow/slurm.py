@@ -1,4 +1,4 @@
-"""What a start with `--profile slurm` needs beside the workflow."""
+"""What `--profile slurm` needs on this machine."""
 
 from __future__ import annotations
 

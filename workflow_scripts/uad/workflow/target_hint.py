@@ -1,4 +1,4 @@
-"""What was probably meant by a target that no rule makes."""
+"""A hint for a target that no rule makes: did you mean ...?"""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Collection
 
 
 def hint(target: str, rules: Collection[str], run: str, arms: Collection[str]) -> str:
-    """One line for the reader.
+    """The hint as one line.
 
     Args:
-        target: what was asked for.
-        rules: names of the rules that can be asked for by name.
+        target: as given on the command line.
+        rules: names of all rules.
         run, arms: of the configuration.
     """
     if "/" not in target:

@@ -158,7 +158,7 @@ class TestBothStages:
         strict = PlausibleSettings(atlas_dice={"refuse": (0.9, None), "flag": (0.99, None)})
         table = run_both(rows, tmp_path, atlas, limits=strict, progress=lines.append)
         assert table.loc[0, "flag"].startswith("atlas_dice is 0.9")
-        assert lines[0].startswith("[ixi shard 0] 1/1 s t1 kept, flagged: atlas_dice is 0.9")
+        assert lines[0].startswith("1/1 s t1 kept, flagged: atlas_dice is 0.9")
 
     def test_flags_of_the_first_stage_stay(self, head, atlas, tmp_path):  # noqa: F811
         image = nib.load(head["label"])

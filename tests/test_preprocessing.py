@@ -127,7 +127,7 @@ class TestBothStages:
         assert table["label"].tolist() == [str(folder / "final" / "s1_t1_label.nii.gz"), ""]
         written = read_table(folder / "shard-0.tsv")
         assert written["subject"].tolist() == ["s1", "s2"]
-        assert [line[:17] for line in lines] == ["[ixi shard 0] 1/2", "[ixi shard 0] 2/2"]
+        assert [line[:3] for line in lines] == ["1/2", "2/2"]
 
     def test_brain_meets_the_atlas(self, result, head):
         _, table, _, _ = result
@@ -178,8 +178,8 @@ class TestBothStages:
         (final / "s2_t1.nii.gz").write_bytes(b"damaged")
         lines = []
         again = run_both(rows, copy, atlas, progress=lines.append)
-        assert lines[0] == "[ixi shard 0] 1/2 s1 t1 kept"
-        assert lines[1].startswith("[ixi shard 0] 2/2 s2 t1 ")
+        assert lines[0] == "1/2 s1 t1 kept"
+        assert lines[1].startswith("2/2 s2 t1 ")
         assert "kept" not in lines[1]
         assert again["sha256"].tolist() == table["sha256"].tolist()
         changed = {p.name for p in final.glob("*.nii.gz") if p.stat().st_mtime_ns != stamps[p.name]}
@@ -224,7 +224,7 @@ class TestFailures:
         }  # fmt: skip
         lines = []
         strip(rows, tmp_path, FAST.model_copy(update={"max_failures": 4}), progress=lines.append)
-        assert lines[0] == "[ixi shard 0] 1/5 good t1 kept"
+        assert lines[0] == "1/5 good t1 kept"
         assert not (tmp_path / "stripped.failed.tsv").exists()
 
     def test_allowed_failures_stay_in_the_next_table(self, head, atlas, tmp_path):

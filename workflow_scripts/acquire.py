@@ -1,7 +1,6 @@
 """Check a cohort's raw data, download what can be downloaded, and say what to place where if something is missing."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +8,7 @@ import pandas as pd
 from uad.cohorts import find_adapter
 from uad.cohorts.unpack import is_junk
 from uad.common.errors import InputError, run_program
+from uad.common.log import job_log
 from uad.common.tabular import write_table
 from uad.download import record
 from uad.download.inventory import LISTING, Inventory, Need
@@ -29,9 +29,7 @@ def main() -> None:
     parser.add_argument("--table", required=True, type=Path)
     arguments = parser.parse_args()
 
-    def say(line: str) -> None:
-        print(f"[acquire {arguments.cohort}] {line}", file=sys.stderr, flush=True)
-
+    say = job_log(f"acquire {arguments.cohort}")
     if arguments.sources and arguments.adapter in read_sources():
         _, settings, _ = read_needs(arguments.sources)
         need = Need(arguments.adapter, arguments.cohort, arguments.folder, tuple(arguments.modalities))

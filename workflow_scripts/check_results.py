@@ -1,13 +1,13 @@
 """Test the results of a run; the workflow's last rule."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import pandas as pd
 
 from uad.common.errors import InputError, run_program
 from uad.common.files import atomic_path
+from uad.common.log import job_log
 from uad.common.recipe import read_settings
 from uad.reporting.check import check_results
 
@@ -21,10 +21,11 @@ def main() -> None:
 
     scores = pd.concat([pd.read_parquet(path) for path in arguments.scores], ignore_index=True)
     held, broken = check_results(scores, read_settings(arguments.settings)["arms"])
+    say = job_log("check")
     for line in held:
-        print(f"[check] holds   {line}", file=sys.stderr)
+        say(f"holds   {line}")
     for line in broken:
-        print(f"[check] BROKEN  {line}", file=sys.stderr)
+        say(f"BROKEN  {line}")
     if broken:
         raise InputError(f"{len(broken)} of {len(held) + len(broken)} checks of the results failed; see above")
     with atomic_path(arguments.output) as temporary:

@@ -1,10 +1,10 @@
 """Download what is not a cohort: the atlas, weights, the authors' split files."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from uad.common.errors import run_program
+from uad.common.log import job_log
 from uad.download.inventory import Inventory, Need
 from uad.download.needs import read_needs
 from uad.download.provide import provide
@@ -19,9 +19,7 @@ def main() -> None:
     parser.add_argument("--sources", required=True, type=Path, help="settings of the downloads")
     arguments = parser.parse_args()
 
-    def say(line: str) -> None:
-        print(f"[fetch {arguments.item}] {line}", file=sys.stderr, flush=True)
-
+    say = job_log(f"fetch {arguments.item}")
     _, settings, _ = read_needs(arguments.sources)
     provide(Inventory(Need(arguments.item, arguments.item, arguments.files[0].parent), settings), say)
 

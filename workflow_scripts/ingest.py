@@ -1,13 +1,13 @@
 """Unpack a cohort's raw data, check its scans and write the cohort table."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from uad.cohorts import find_adapter, ingest
 from uad.cohorts.changes import state_of_folder, write_record
 from uad.common.errors import InputError, run_program
 from uad.common.files import exclusive
+from uad.common.log import job_log
 from uad.common.recipe import read_settings
 from uad.config.model import CohortSettings
 from uad.workflow.provenance import Provenance
@@ -23,9 +23,7 @@ def main() -> None:
     parser.add_argument("--token", help="state of the raw folder, for the record of what was read; without: no record")
     arguments = parser.parse_args()
 
-    def say(line: str) -> None:
-        print(f"[ingest {arguments.table.stem}] {line}", file=sys.stderr, flush=True)
-
+    say = job_log(f"ingest {arguments.table.stem}")
     settings = read_settings(arguments.settings)
     provenance = Provenance(settings)
     cohort = CohortSettings.model_validate(settings["cohort"])

@@ -1,13 +1,13 @@
 """Refuse a run whose cohorts share scans or people across train, validation and test; write what they share."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from uad.cohorts import read_cohort
 from uad.cohorts.leaks import check_leaks, find_leaks, notes_on
 from uad.cohorts.splits import read_splits
 from uad.common.errors import run_program
+from uad.common.log import job_log
 from uad.common.recipe import read_settings
 from uad.common.tabular import write_table
 from uad.workflow.provenance import Provenance
@@ -21,9 +21,7 @@ def main() -> None:
     parser.add_argument("--table", required=True, type=Path)
     arguments = parser.parse_args()
 
-    def say(line: str) -> None:
-        print(f"[leaks] {line}", file=sys.stderr, flush=True)
-
+    say = job_log("leaks")
     settings = read_settings(arguments.settings)
     provenance = Provenance(settings)
     rules = settings["person"]  # by cohort

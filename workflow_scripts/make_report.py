@@ -1,10 +1,10 @@
 """Make the report of a run: a folder with index.html that opens from disk."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from uad.common.errors import run_program
+from uad.common.log import job_log
 from uad.common.recipe import read_settings
 from uad.reporting.page.build import build_report
 from uad.reporting.page.run import Inputs
@@ -30,9 +30,7 @@ def main() -> None:
     settings = read_settings(arguments.settings)
     provenance = Provenance(settings)
 
-    def progress(line: str) -> None:
-        print(f"[report] {line}", file=sys.stderr, flush=True)
-
+    progress = job_log("report")
     names = ("results", "stores", "sheets", "scores", "viewer", "shards", "tables", "figures", "reproduction", "check")
     inputs = Inputs(**{name: getattr(arguments, name) for name in names})
     counts = build_report(settings, inputs, arguments.folder, progress)

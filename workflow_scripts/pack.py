@@ -1,10 +1,10 @@
 """Pack a cohort's preprocessed scans of one modality into a memory-mapped store."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from uad.common.errors import run_program
+from uad.common.log import job_log
 from uad.common.recipe import read_settings
 from uad.common.store import Store
 from uad.config.model import PackSettings, PlausibleSettings
@@ -31,8 +31,9 @@ def main() -> None:
         arguments.store,
         PlausibleSettings.model_validate(settings["plausible"]),
     )
+    say = job_log("pack")
     for subject, flag in flags.items():
-        print(f"[pack] {subject} {settings['modality']} flagged: {flag}", file=sys.stderr)
+        say(f"{subject} {settings['modality']} flagged: {flag}")
     images = Store.open(arguments.store).images
     provenance.write(f"{arguments.store}.json", shape=list(images.shape), dtype=str(images.dtype), flags=flags)
 

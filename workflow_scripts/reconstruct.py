@@ -1,13 +1,13 @@
 """Reconstruct every cohort of one modality with one arm, and cache the result for scoring."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import pandas as pd
 
 from uad.cohorts.splits import subjects_in
 from uad.common.errors import InputError, run_program
+from uad.common.log import job_log
 from uad.common.recipe import read_settings
 from uad.common.seeds import seed_for
 from uad.common.store import open_stores
@@ -37,10 +37,7 @@ def main() -> None:
     arm = load_arm(settings, arguments.model, shape, arguments.slices_per_pass, arguments.threads)
     rows = []
     for cohort, store in stores.items():
-
-        def progress(line: str, cohort: str = cohort) -> None:
-            print(f"[reconstruct {name} {modality} {cohort}] {line}", file=sys.stderr, flush=True)
-
+        progress = job_log(f"reconstruct {name} {modality} {cohort}")
         subjects = subjects_in(splits[cohort], arguments.fold, ["val", "test"], store.subjects, progress)
         if not subjects:
             raise InputError(

@@ -2,12 +2,12 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"  # more threads make ANTs irreproducible
 
 from uad.common.errors import run_program
+from uad.common.log import job_log
 from uad.common.recipe import read_settings
 from uad.common.seeds import seed_for
 from uad.common.tabular import read_table
@@ -30,6 +30,7 @@ def main() -> None:
     provenance = Provenance(settings)
     preprocess = PreprocessSettings.model_validate(settings["preprocess"])
     cohort, stripped = read_table(arguments.cohort), read_table(arguments.stripped)
+    name = f"{arguments.cohort.stem} {arguments.table.stem}"
     table = register_shard(
         cohort[cohort["subject"].isin(stripped["subject"])],
         stripped,
@@ -37,11 +38,11 @@ def main() -> None:
         preprocess,
         arguments.table.parent,
         arguments.table,
-        name=f"{arguments.cohort.stem} {arguments.table.stem}",
+        name=name,
         seed=seed_for(settings["seed"], "registration"),
         workers=arguments.workers,
         limits=PlausibleSettings.model_validate(settings["plausible"]),
-        progress=lambda line: print(line, file=sys.stderr, flush=True),
+        progress=job_log(name),
     )
     provenance.write(arguments.table.with_suffix(".json"), scans=len(table))
 

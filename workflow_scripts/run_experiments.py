@@ -1,7 +1,6 @@
 """Contrast and conditioning experiments of one modality and fold: what the paper's Figures 2 and 3 show."""
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 from uad.cohorts.splits import subjects_in
 from uad.common.errors import InputError, run_program
 from uad.common.files import atomic_path
+from uad.common.log import job_log
 from uad.common.recipe import read_settings
 from uad.common.seeds import seed_for
 from uad.common.store import open_stores
@@ -35,9 +35,7 @@ def main() -> None:
     provenance = Provenance(settings)
     modality, fold = settings["modality"], arguments.fold
 
-    def progress(line: str) -> None:
-        print(f"[experiments {modality} fold{fold}] {line}", file=sys.stderr, flush=True)
-
+    progress = job_log(f"experiments {modality} fold{fold}")
     stores, splits = open_stores(arguments.stores, modality), {path.stem: path for path in arguments.splits}
     tests = {}
     for cohort, store in stores.items():

@@ -1,7 +1,6 @@
 """Score one arm on every cohort of one modality and fold."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import pandas as pd
 
 from uad.common.errors import run_program
 from uad.common.files import atomic_path
+from uad.common.log import job_log
 from uad.common.recipe import read_settings
 from uad.common.store import open_stores
 from uad.scoring.score_arm import score_arm
@@ -32,9 +32,7 @@ def main() -> None:
     settings = read_settings(arguments.settings)
     provenance = Provenance(settings)
 
-    def progress(line: str) -> None:
-        print(f"[score {settings['arm']} {settings['modality']}] {line}", file=sys.stderr, flush=True)
-
+    progress = job_log(f"score {settings['arm']} {settings['modality']}")
     stores = open_stores(arguments.stores, settings["modality"])
     splits = {path.stem: path for path in arguments.splits}
     rest = arguments.arrays, arguments.backbone, progress, arguments.threads

@@ -2,13 +2,13 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")  # read by ITK when it is first used
 
 from uad.cohorts import find_adapter
 from uad.common.errors import run_program
+from uad.common.log import job_log
 from uad.common.recipe import read_settings
 from uad.common.tabular import read_table
 from uad.config.model import CohortSettings, PlausibleSettings, PreprocessSettings
@@ -44,7 +44,7 @@ def main() -> None:
         label_on_own_grid=find_adapter(cohort.adapter).label_on_own_grid,
         exclude_label=cohort.exclude_label,
         limits=PlausibleSettings.model_validate(settings["plausible"]),
-        progress=lambda line: print(line, file=sys.stderr, flush=True),
+        progress=job_log(name),
     )
     provenance.write(arguments.table.with_suffix(".json"), scans=len(table))
 

@@ -1,7 +1,6 @@
 """Assign a cohort's subjects to train, validation and test, per fold."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from uad.cohorts import read_cohort
@@ -9,6 +8,7 @@ from uad.cohorts.people import visits
 from uad.cohorts.report import listed
 from uad.cohorts.splits import authors_splits, check_splits, draw_splits
 from uad.common.errors import run_program
+from uad.common.log import job_log
 from uad.common.recipe import read_settings
 from uad.common.tabular import write_table
 from uad.config.model import CohortSettings, SplitSettings
@@ -39,10 +39,11 @@ def main() -> None:
     if several:
         notes.append(f"{len(several)} people have several scans, which stay in one split: {listed(several)}")
     check_splits(table, allow_overlap=from_authors, person=cohort.person)
+    say = job_log(f"splits {settings['name']}")
     for note in notes:
-        print(f"[splits {settings['name']}] {note}", file=sys.stderr)
+        say(note)
     counts = table.groupby(["fold", "split"]).size().unstack(fill_value=0)
-    print(f"[splits {settings['name']}] " + counts.to_string().replace("\n", "\n    "), file=sys.stderr)
+    say(counts.to_string().replace("\n", "\n    "))
     write_table(table, arguments.table)
     provenance.write(arguments.table.with_suffix(".json"), notes=notes)
 

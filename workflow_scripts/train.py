@@ -2,13 +2,13 @@
 
 import argparse
 import hashlib
-import sys
 import time
 from pathlib import Path
 
 from uad.cohorts.splits import subjects_in
 from uad.common.errors import InputError, run_program
 from uad.common.files import sha256_of
+from uad.common.log import job_log
 from uad.common.recipe import read_settings
 from uad.common.seeds import seed_for
 from uad.common.store import Store
@@ -42,8 +42,7 @@ def main() -> None:
     train = TrainSettings.model_validate(settings["train"])
     store = Store.open(arguments.store)
 
-    def progress(line: str) -> None:
-        print(f"[{settings['stage']} {arm} {modality} fold{fold}] {line}", file=sys.stderr, flush=True)
+    progress = job_log(f"{settings['stage']} {arm} {modality} fold{fold}")
 
     def source(split: str) -> SliceSource:
         subjects = subjects_in(arguments.splits, fold, [split], store.subjects, progress)

@@ -1,13 +1,13 @@
 """Train the stand-in for MedicalNet: a small 3-D ResNet-10 that segments the tissues of fresh phantoms."""
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
 import torch
 
 from uad.common.errors import run_program
+from uad.common.log import job_log
 from uad.common.recipe import read_settings
 from uad.common.seeds import seed_for
 from uad.config.model import PackSettings, PerceptualSettings, PhantomSettings
@@ -36,9 +36,11 @@ def main() -> None:
             PackSettings.model_validate(settings["pack"]),
         )
 
+    say = job_log("backbone")
+
     def progress(step: int, loss: float) -> None:
         if step % 20 == 0 or step == perceptual.steps - 1:
-            print(f"[backbone] step {step + 1}/{perceptual.steps}  loss {loss:.3f}", file=sys.stderr, flush=True)
+            say(f"step {step + 1}/{perceptual.steps}  loss {loss:.3f}")
 
     network = train_tissue_backbone(images, tissues, perceptual.width, perceptual.steps, seed, progress)
     save_backbone(network, arguments.output)

@@ -84,7 +84,7 @@ def run_shard(
     """Run a step on every scan, judge what came of it, and write the shard's table.
 
     Args:
-        name: how progress lines call the shard, e.g. "ixi shard 0".
+        name: how messages call the shard, e.g. "ixi shard 0".
         workers: processes (forked); 1 works in this process.
         failed_before: rows of scans that failed in an earlier step; they stay in the table as failures.
         flagged_before: by scan name, the flag of an earlier step.
@@ -102,7 +102,7 @@ def run_shard(
             result += f", flagged: {row['flag']}" if row["flag"] else ""
         if row["status"] == "failed":
             result = f"failed: {row['message']}"
-        progress(f"[{name}] {done}/{len(scans)} {scan.subject} {scan.modality} {result}")
+        progress(f"{done}/{len(scans)} {scan.subject} {scan.modality} {result}")
         rows.append(row)
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values(["subject", "modality"], ignore_index=True)
     _write_table(name, frame, Path(table), max_failures)

@@ -49,7 +49,7 @@ def skull_strip_shard(
 
     Args:
         rows: the shard's rows of the cohort table, every cell as text (`tabular.read_table`, `scan.members`).
-        name: how progress lines call the shard, e.g. "ixi shard 0".
+        name: how messages call the shard, e.g. "ixi shard 0".
         device: "auto", "cpu" or "cuda", for HD-BET.
         label_on_own_grid: the lesion label lies on another grid in the scanner space of the scan (WMH) and is
             brought over by its header.

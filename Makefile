@@ -38,8 +38,8 @@ test-kills: .venv/installed
 # well-known packages: minutes; docs/performance.md has a run
 bench: .venv/installed .venv/bench/installed
 	pytest -q -m timing
-	PYTHONPATH=workflow_scripts:.venv/bench NUMBA_NUM_THREADS=1 python benchmarks/bench.py
-	PYTHONPATH=workflow_scripts:.venv/bench python benchmarks/cores.py
+	PYTHONPATH=.venv/bench NUMBA_NUM_THREADS=1 python benchmarks/bench.py
+	PYTHONPATH=.venv/bench python benchmarks/cores.py
 
 # what only the benchmark compares with, beside the environment
 .venv/bench/installed: benchmarks/requirements.lock .venv/installed
@@ -61,11 +61,11 @@ schema: .venv/installed
 	python tools/write_schema.py
 
 # pip is quiet but for errors; the first set-up takes a few minutes
-.venv/installed: requirements.lock
+.venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("uadbench needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
 	@echo "Setting up .venv with $(PYTHON): about 180 packages, a few minutes ..."
 	@$(PYTHON) -m venv .venv
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock --editable .
 	@touch $@
 
 clean:

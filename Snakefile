@@ -1,11 +1,25 @@
 # uadbench: from raw archives to the paper's tables.  Read rules/common.smk for how paths and settings are made.
-import sys
 from pathlib import Path
 
+from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 min_version("9.0")
-sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
+
+try:
+    import uad
+except ImportError:
+    raise WorkflowError(
+        "the library of this checkout is not installed: pip install --no-deps -e . (README.md, The full study)"
+    ) from None
+# an environment that two checkouts share has the library of one of them
+if not Path(uad.__file__).samefile(
+    f"{workflow.basedir}/workflow_scripts/uad/__init__.py"
+):
+    raise WorkflowError(
+        f"{uad.__file__} is the library of another checkout; give this one an environment of its own (README.md,"
+        " The full study), or let it have this one: pip install --no-deps -e ."
+    )
 
 
 configfile: "config.yaml"

@@ -48,8 +48,7 @@ class Shard:
         home.mkdir(parents=True)
         (home / "release_2.0.0").symlink_to(PARAMETERS)
         self.environment = {
-            **os.environ, "HOME": str(home.parent), "OMP_NUM_THREADS": "1", "nnUNet_def_n_proc": "1",
-            "PYTHONPATH": str(Path(__file__).parents[1] / "workflow_scripts"),
+            **os.environ, "HOME": str(home.parent), "OMP_NUM_THREADS": "1", "nnUNet_def_n_proc": "1"
         }  # fmt: skip
 
     def ours(self) -> list[np.ndarray]:

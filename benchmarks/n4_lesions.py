@@ -11,12 +11,9 @@ field to the corrected scan without.
 import argparse
 import itertools
 import statistics
-import sys
 from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow_scripts"))
 
 from uad.common.volumes import Volume, read_image, read_label
 from uad.config.model import BiasFieldSettings

@@ -10,15 +10,12 @@ ball per scan, half way from the centre of the brain to its rim, along the three
 
 import argparse
 import statistics
-import sys
 from pathlib import Path
 
 import numpy as np
 from n4_lesions import read_scans
 from scipy.ndimage import binary_erosion
 from sklearn.metrics import average_precision_score
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow_scripts"))
 
 from uad.common.volumes import Volume, read_image, read_label, reorient
 from uad.config.model import BiasFieldSettings

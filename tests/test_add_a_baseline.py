@@ -5,6 +5,7 @@ Plans are made in a copy of the repository whose demo counts as finished: empty 
 
 import importlib.util
 import json
+import os
 import re
 import shlex
 import shutil
@@ -46,7 +47,8 @@ def pca_arm():
 
 
 def run(folder, *command):
-    done = subprocess.run([sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True)
+    environment = os.environ | {"PYTHONPATH": str(folder / "workflow_scripts")}  # it has no .venv of its own
+    done = subprocess.run([sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, env=environment)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -154,3 +154,13 @@ def test_missing_raw_data_is_asked_for_in_one_line(tmp_path):
     assert run.returncode == 1
     assert run.stderr.startswith("error: brats21: nothing in") and "CC BY 4.0" in run.stderr
     assert len(run.stderr.strip().splitlines()) == 1 and not (tmp_path / "table.tsv").exists()
+
+
+def test_the_library_of_another_checkout_is_refused(tmp_path):
+    for name in ("Snakefile", "config.yaml", "rules", "envs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "workflow_scripts/uad").mkdir(parents=True)
+    (tmp_path / "workflow_scripts/uad/__init__.py").touch()
+    run = snakemake("-n", cwd=tmp_path)
+    output = run.stdout + run.stderr
+    assert run.returncode != 0 and "is the library of another checkout" in output and "Traceback" not in output

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from uad.common.errors import InputError
 from uad.config.model import Config, TrainSettings
 from uad.config.protocols import protocol_values
-from uad.methods import Method, TrainsOnChunks, known_methods, load_method, pretraining
+from uad.methods import Method, known_methods, load_method, pretraining
 
 _NOTHING = (None, "null")  # Snakemake's `--config` reads null as text
 
@@ -147,8 +147,9 @@ def arm_settings(config: Config, arm: str) -> dict[str, Any]:
     ):
         checked[key] = _checked(model, values, f"arms.{arm}.{key}")
     checked["params"] = _placed(checked["params"], config, arm)
+    chunk = method(method.Params.model_validate(checked["params"])).chunk
     batch = checked["train"]["batch_size"]
-    if issubclass(method, TrainsOnChunks) and batch % (chunk := checked["params"]["chunk"]):
+    if batch % chunk:
         raise InputError(f"config: arms.{arm}.params.chunk: {chunk} does not divide train.batch_size, {batch}")
     return {"arm": arm, "method": settings.method, **checked}
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from uad.methods.base import Method, Scan, TrainsInParts, TrainsOnChunks
+from uad.methods.base import Method, Scan, TrainsInParts
 
-__all__ = ["Method", "Scan", "TrainsInParts", "TrainsOnChunks", "known_methods", "load_method", "method_of"]
+__all__ = ["Method", "Scan", "TrainsInParts", "known_methods", "load_method", "method_of"]
 
 _SHARED = {"base", "pretraining", "settings"}
 

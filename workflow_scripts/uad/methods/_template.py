@@ -2,8 +2,8 @@
 
 As it stands it is a small convolutional autoencoder, complete and tested.  The file's name is the method's name in
 `config.yaml`; a name that starts with an underscore, as this one, is not registered.  Every hook and attribute is
-described in base.py; what is not written here keeps the default from there.  Networks whose parts train in turns, and
-training on runs of neighbouring slices, have subclasses of `Method` there.
+described in base.py; what is not written here keeps the default from there.  Networks whose parts train in turns have a
+subclass of `Method` there.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ class Method:
     reads_noise_levels: ClassVar[bool] = False  # diffusion: runs at each t_test, and as an ensemble
     postprocess: ClassVar[bool] = True  # False: the map enters after post-processing (controls)
     control: ClassVar[bool] = False  # proves the metrics; not a competitor
+    chunk: int = 1  # consecutive slices of one volume that a training batch holds side by side
     gpu_hours: ClassVar[float] = 1.0  # time limit of one training on one GPU, asked from the cluster
     passes: ClassVar[int] = 1  # of the network per slice that is reconstructed
     RECIPE_VERSION: ClassVar[int] = 1  # raise when the numbers change
@@ -78,7 +79,8 @@ class Method:
     def loss(self, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
         """Training loss of a batch of slices [B, 1, H, W] in [0, 1]; all randomness from `generator`.
 
-        On healthy validation slices it picks the best checkpoint.
+        B is a multiple of `chunk`: the consecutive slices of one volume follow each other.  On healthy validation
+        slices it picks the best checkpoint.
         """
         raise TypeError(f"{type(self).__name__} has nothing to train")
 
@@ -136,10 +138,3 @@ class TrainsInParts(Method):
     def judged_from(self, max_steps: int) -> int:
         """Number of steps before `loss` says anything about the network: checkpoints up to there are never best."""
         return 0
-
-
-class TrainsOnChunks(Method):
-    """A method that trains on runs of consecutive slices of a volume, as many as its `params.chunk` says.
-
-    The B slices that `loss` gets are B / chunk such runs, one after the other; `chunk` divides train.batch_size.
-    """

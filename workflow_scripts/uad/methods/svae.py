@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Literal
 
 import pydantic
 
-from uad.methods.base import TrainsOnChunks
 from uad.methods.vae import VAE, VAEParams
 
 if TYPE_CHECKING:
@@ -20,10 +19,14 @@ class SVAEParams(VAEParams):
     chunk: int = pydantic.Field(16, gt=0)  # consecutive slices of one volume; divides train.batch_size
 
 
-class SVAE(TrainsOnChunks, VAE):
+class SVAE(VAE):
     """A VAE over short sequences of slices."""
 
     Params = SVAEParams
+
+    def __init__(self, params: SVAEParams) -> None:
+        super().__init__(params)
+        self.chunk = params.chunk
 
     def network(self, shape: tuple[int, int]) -> nn.Module:
         from uad.networks.variational import SequenceVariationalAutoencoder
@@ -31,7 +34,7 @@ class SVAE(TrainsOnChunks, VAE):
         return SequenceVariationalAutoencoder(*shape, **self.params.model_dump(include={"z_dim", "mixer", "layers"}))
 
     def loss(self, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
-        return super().loss(network, images.unflatten(0, (-1, self.params.chunk)), generator)
+        return super().loss(network, images.unflatten(0, (-1, self.chunk)), generator)
 
     def reconstruct(self, network: nn.Module, images: Tensor, t_tests: list[int], generator: Generator) -> Tensor:
         return network(images[None])

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from uad.common.errors import InputError, Interrupted
 from uad.common.memory import keep_freed_memory
 from uad.common.seeds import seed_for
-from uad.methods import Method, TrainsInParts, TrainsOnChunks
+from uad.methods import Method, TrainsInParts
 from uad.training.checkpoints import LearningCurve, RecipeMark, StopWhenAsked, WholeCheckpoints, read_checkpoint
 from uad.training.slices import SliceSource, Steps
 
@@ -156,8 +156,7 @@ def train_arm(
         Interrupted: SIGTERM came, as a cluster sends it, or Ctrl-C; `last` is the state after the step it came in.
     """
     settings = training.settings
-    if isinstance(method, TrainsOnChunks):
-        training, validation = (source.in_chunks(method.params.chunk) for source in (training, validation))
+    training, validation = training.in_chunks(method.chunk), validation.in_chunks(method.chunk)
     torch.set_num_threads(threads)
     torch.manual_seed(seed_for(seed, "init"))
     network = method.network(training.images.shape[2:])

@@ -7,10 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from small_heads import (
-    SMALL,
-    ball,
-)
+from small_heads import SMALL, ball
 
 from uad.common.errors import InputError
 from uad.common.store import Store

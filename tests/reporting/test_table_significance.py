@@ -6,13 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from made_up_tables import (
-    arm,
-    dice3,
-    ladder,
-    only,
-    volumes,
-)
+from made_up_tables import arm, dice3, ladder, only, volumes
 from scipy import stats
 
 

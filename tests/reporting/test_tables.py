@@ -7,18 +7,7 @@ from decimal import Decimal
 
 import pandas as pd
 import pytest
-from made_up_tables import (
-    BRATS,
-    ablation_rows,
-    arm,
-    dice3,
-    healthy,
-    ladder,
-    markdown,
-    only,
-    splits_and_held,
-    volumes,
-)
+from made_up_tables import BRATS, ablation_rows, arm, dice3, healthy, ladder, markdown, only, splits_and_held, volumes
 
 from uad.common.errors import InputError
 from uad.reporting.paper_numbers import band_of, half_band, paper_cell, paper_tables

@@ -13,58 +13,19 @@ import torch
 from scipy import ndimage
 from skimage.measure import label as label_components
 from sklearn.metrics import average_precision_score, f1_score
+from small_cohort import COLUMNS, KEYS, RAW, SETTINGS, SHAPE, changed, scan, score
 
 from uad.common.errors import InputError
 from uad.inference.outputs import Output
-from uad.scoring.postprocessing import UNTOUCHED, PostProcessing
-from uad.scoring.protocol import RowKeys, ScoreSettings, VolumeToScore, ablations_of, healthy_thresholds, score_cohort
-
-SHAPE = (16, 40, 50)  # two iterations of erosion
-KEYS = RowKeys(arm="ae-small", method="ae", modality="t2", fold=1, cohort="brats21", t_test="500")
-SETTINGS = ScoreSettings(voxel_ml=0.008)
-RAW = ScoreSettings(voxel_ml=0.008, variants={"full": UNTOUCHED})
-COLUMNS = {
-    "arm", "method", "modality", "fold", "cohort", "subject", "split", "site", "t_test", "variant",
-    "dice", "auprc", "auroc", "prevalence", "voxels", "l1", "l1_lesion", "l1_healthy", "ssim", "psnr",
-    "lpips", "lpips_backbone", "kld", "kld_entropy", "threshold", "dice_fpr01", "dice_fpr05",
-    "dice_fpr10", "lesion_ml",
-}  # fmt: skip
-
-
-def _scan(subject, split, lesions=2, seed=None):
-    """A smooth brain with bright lesions and a reconstruction that lacks them."""
-    rng = np.random.default_rng(sum(map(ord, subject)) if seed is None else seed)
-    axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
-    mask = (sum(axis**2 for axis in axes) < 0.85).astype(np.uint8)
-    healthy = mask * (0.5 + 3 * ndimage.gaussian_filter(rng.standard_normal(SHAPE), 3)).clip(0.2, 0.8)
-    label = np.zeros(SHAPE, np.uint8)
-    for centre in rng.permutation(np.argwhere(ndimage.binary_erosion(mask, iterations=5)))[:lesions]:
-        label[tuple(slice(c - 3, c + 3) for c in centre)] = 1
-    image = (healthy + 0.3 * label).clip(0, 1).astype(np.float32)
-    reconstruction = (healthy + 0.05 * rng.standard_normal(SHAPE) * mask).astype(np.float32)
-    return VolumeToScore(subject, split, "siteA", image, mask, label, Output("reconstruction", reconstruction))
-
-
-@pytest.fixture(scope="module")
-def cohort():
-    names = {"val": ["v1", "v2", "v3"], "test": ["a", "b", "c", "d"]}
-    return {split: [_scan(name, split) for name in subjects] for split, subjects in names.items()}
-
-
-def _score(cohort, settings=SETTINGS, **options):
-    return score_cohort(lambda split: iter(cohort[split]), KEYS, settings, **options)
-
-
-def _with(cohort, change):
-    return {split: [replace(volume, **change(volume)) for volume in volumes] for split, volumes in cohort.items()}
-
+from uad.scoring.postprocessing import PostProcessing
+from uad.scoring.protocol import ScoreSettings, ablations_of, healthy_thresholds, score_cohort
 
 # --- rows -----------------------------------------------------------------------------------------
 
 
 def test_rows_have_the_agreed_columns(cohort):
     variants = {"full": PostProcessing(), "no_median": PostProcessing(order=("erode",))}
-    rows = _score(cohort, replace(SETTINGS, variants=variants)).rows
+    rows = score(cohort, replace(SETTINGS, variants=variants)).rows
     assert all(set(row) == COLUMNS for row in rows)
     assert Counter((row["split"], row["variant"]) for row in rows) == {
         ("val", "full"): 3, ("val", "no_median"): 3, ("test", "full"): 4, ("test", "no_median"): 4,
@@ -86,7 +47,7 @@ def test_scores_follow_the_protocol_step_by_step(cohort):
     truth = np.concatenate([volume.label for volume in cohort["val"]], axis=None)
     candidates = np.quantile(maps[truth == 1], np.linspace(0, 1, 50))
     best = max(f1_score(truth, maps > threshold) for threshold in candidates)
-    scores = _score(cohort)
+    scores = score(cohort)
     threshold = scores.thresholds["full"]
     assert f1_score(truth, maps > np.float32(threshold)) >= best - 1e-12
     for volume, row in zip(cohort["test"], scores.rows[3:], strict=True):
@@ -101,15 +62,15 @@ def test_scores_follow_the_protocol_step_by_step(cohort):
 
 
 def test_threshold_comes_from_validation_volumes_only(cohort):
-    other_test = {"val": cohort["val"], "test": [_scan(name, "test", seed=99) for name in "xy"]}
-    assert _score(cohort).thresholds == _score(other_test).thresholds
-    other_val = {"val": [_scan("w", "val", seed=98)], "test": cohort["test"]}
-    assert _score(cohort).thresholds != _score(other_val).thresholds
+    other_test = {"val": cohort["val"], "test": [scan(name, "test", seed=99) for name in "xy"]}
+    assert score(cohort).thresholds == score(other_test).thresholds
+    other_val = {"val": [scan("w", "val", seed=98)], "test": cohort["test"]}
+    assert score(cohort).thresholds != score(other_val).thresholds
 
 
 def test_greedy_search_is_not_better_on_validation(cohort):
     def pooled(search):
-        scores = _score(cohort, replace(RAW, search=search))
+        scores = score(cohort, replace(RAW, search=search))
         maps = np.concatenate([abs(v.image - v.output.values) for v in cohort["val"]], axis=None)
         truth = np.concatenate([volume.label for volume in cohort["val"]], axis=None)
         return f1_score(truth, maps > np.float32(scores.thresholds["full"]))
@@ -125,7 +86,7 @@ def test_oracle_scores_one(cohort, search):
     def give_truth(volume):
         return {"output": Output("map", (volume.label == 1).astype(np.float32))}
 
-    for row in _score(_with(cohort, give_truth), replace(RAW, search=search)).rows:
+    for row in score(changed(cohort, give_truth), replace(RAW, search=search)).rows:
         assert (row["dice"], row["auprc"], row["auroc"]) == (1, 1, 1)
         assert np.isnan([row[name] for name in ("l1", "l1_lesion", "l1_healthy", "ssim", "psnr", "kld")]).all()
 
@@ -136,8 +97,8 @@ def test_oracle_keeps_tiny_lesions_but_post_processing_drops_them(cohort):
         label[8, 20, 25:28] = 1
         return {"label": label, "output": Output("map", label.astype(np.float32))}
 
-    spared = _score(_with(cohort, give_truth), RAW).rows
-    cleaned = _score(_with(cohort, give_truth)).rows
+    spared = score(changed(cohort, give_truth), RAW).rows
+    cleaned = score(changed(cohort, give_truth)).rows
     assert {row["dice"] for row in spared} == {1}
     assert {row["dice"] for row in cleaned} == {0}
 
@@ -145,9 +106,9 @@ def test_oracle_keeps_tiny_lesions_but_post_processing_drops_them(cohort):
 def test_chance_scores_the_prevalence():
     gaps = []
     for number in range(30):
-        volume = _scan(f"s{number}", "test")
+        volume = scan(f"s{number}", "test")
         chance = np.random.default_rng(number).random(SHAPE, dtype=np.float32)
-        row = _score({"val": [], "test": [replace(volume, output=Output("map", chance))]}, RAW).rows[0]
+        row = score({"val": [], "test": [replace(volume, output=Output("map", chance))]}, RAW).rows[0]
         assert row["prevalence"] == pytest.approx((volume.label == 1).mean())
         gaps.append(row["auprc"] - row["prevalence"])
     assert abs(np.mean(gaps)) < 2 * np.std(gaps, ddof=1) / np.sqrt(len(gaps))
@@ -155,8 +116,8 @@ def test_chance_scores_the_prevalence():
 
 @pytest.mark.parametrize("search", ["exact", "greedy"])
 def test_copy_scores_zero(cohort, search):
-    copied = _with(cohort, lambda volume: {"output": Output("reconstruction", volume.image)})
-    for row in _score(copied, replace(SETTINGS, search=search)).rows:
+    copied = changed(cohort, lambda volume: {"output": Output("reconstruction", volume.image)})
+    for row in score(copied, replace(SETTINGS, search=search)).rows:
         assert row["dice"] == 0
         assert row["auprc"] == pytest.approx(row["prevalence"])
         assert (row["l1"], row["ssim"], row["psnr"], row["kld"]) == (0, 1, np.inf, 0)
@@ -177,14 +138,14 @@ def test_the_unit_of_a_map_changes_no_score(cohort, search, factor):
             residual = np.abs(volume.image - volume.output.values) * np.float32(unit)
             return {"output": Output("map", residual)}
 
-        volumes = _with(cohort, change)
-        return _score(volumes, settings, healthy=healthy_thresholds(lambda split: iter(volumes[split]), settings))
+        volumes = changed(cohort, change)
+        return score(volumes, settings, healthy=healthy_thresholds(lambda split: iter(volumes[split]), settings))
 
     scaled, plain = scored(factor), scored(1.0)
     exact = np.log2(factor) % 1 == 0
     for one, two in zip(scaled.rows, plain.rows, strict=True):
-        for score in ("dice", "auprc", "auroc", "dice_fpr01", "dice_fpr05", "dice_fpr10"):
-            assert one[score] == pytest.approx(two[score], rel=0 if exact else 1e-3, abs=0, nan_ok=True)
+        for name in ("dice", "auprc", "auroc", "dice_fpr01", "dice_fpr05", "dice_fpr10"):
+            assert one[name] == pytest.approx(two[name], rel=0 if exact else 1e-3, abs=0, nan_ok=True)
         assert one["threshold"] == pytest.approx(two["threshold"] * factor, rel=1e-5)
     assert np.mean([row["dice"] for row in plain.rows]) > 0.6
 
@@ -193,8 +154,8 @@ def test_the_unit_of_a_map_changes_no_score(cohort, search, factor):
 
 
 def test_healthy_volumes_have_reconstruction_scores_only(cohort):
-    healthy = _with(cohort, lambda volume: {"label": np.zeros(SHAPE, np.uint8)})
-    for row in _score(healthy).rows:
+    healthy = changed(cohort, lambda volume: {"label": np.zeros(SHAPE, np.uint8)})
+    for row in score(healthy).rows:
         assert np.isnan([row[name] for name in ("dice", "auprc", "auroc", "threshold", "l1_lesion")]).all()
         assert row["lesion_ml"] == 0 and row["prevalence"] == 0
         assert row["l1"] == row["l1_healthy"] > 0 and 0 < row["ssim"] < 1
@@ -209,7 +170,7 @@ def test_a_volume_without_a_lesion_counts_as_the_protocol_says(cohort):
     kept = {}
     for choice in ("left_out", "zero"):
         settings = replace(SETTINGS, without_lesion=choice, ablations=ablations_of(PostProcessing()))
-        rows = _score(volumes, settings).rows
+        rows = score(volumes, settings).rows
         kept[choice] = {(row["subject"], row["variant"]): row for row in rows if row["split"] == "test"}
     for variant in ("full", "no_cc", "no_median", "no_erosion"):
         assert np.isnan(kept["left_out"]["a", variant]["dice"]) and kept["zero"]["a", variant]["dice"] == 0
@@ -219,8 +180,8 @@ def test_a_volume_without_a_lesion_counts_as_the_protocol_says(cohort):
 
 
 def test_a_healthy_cohort_has_no_dice_in_any_protocol(cohort):
-    healthy = _with(cohort, lambda volume: {"label": np.zeros(SHAPE, np.uint8)})
-    rows = _score(healthy, replace(SETTINGS, without_lesion="zero")).rows
+    healthy = changed(cohort, lambda volume: {"label": np.zeros(SHAPE, np.uint8)})
+    rows = score(healthy, replace(SETTINGS, without_lesion="zero")).rows
     assert np.isnan([row["dice"] for row in rows]).all()
 
 
@@ -233,7 +194,7 @@ def test_excluded_voxels_change_nothing(cohort):
         residual = np.abs(volume.image - volume.output.values) + extra * (label == 2)
         return {"label": label, "output": Output("map", residual)}
 
-    quiet, loud = (_score(_with(cohort, lambda v, extra=extra: exclude(v, extra)), RAW) for extra in (0.0, 0.15))
+    quiet, loud = (score(changed(cohort, lambda v, extra=extra: exclude(v, extra)), RAW) for extra in (0.0, 0.15))
     assert quiet.thresholds == loud.thresholds
     for one, two in zip(quiet.rows, loud.rows, strict=True):
         assert {k: one[k] for k in ("dice", "auprc", "auroc", "prevalence")} == {
@@ -244,19 +205,19 @@ def test_excluded_voxels_change_nothing(cohort):
 def test_healthy_false_positive_thresholds(cohort):
     """1, 5 and 10 % of the healthy brain lies above them; without them the columns are NaN."""
     settings = ScoreSettings(voxel_ml=1, variants={"full": PostProcessing(order=())})
-    controls = [_scan(f"h{number}", "val", lesions=0) for number in range(3)]
+    controls = [scan(f"h{number}", "val", lesions=0) for number in range(3)]
     limits = healthy_thresholds(lambda split: iter(controls), settings)
     brain = np.concatenate([abs(v.image - v.output.values)[v.mask > 0] for v in controls])
     for rate, threshold in limits["full"].items():
         assert (brain > np.float32(threshold)).mean() == pytest.approx(rate, abs=1 / len(brain))
     assert list(limits["full"]) == [0.01, 0.05, 0.1]
-    row = _score(cohort, settings, healthy=limits).rows[-1]
+    row = score(cohort, settings, healthy=limits).rows[-1]
     volume = cohort["test"][-1]
     called = abs(volume.image - volume.output.values) * volume.mask > np.float32(limits["full"][0.05])
     parts = label_components(called, connectivity=3)
     kept = called & (np.bincount(parts.ravel())[parts] > 7)
     assert row["dice_fpr05"] == pytest.approx(f1_score(volume.label.ravel(), kept.ravel()))
-    assert np.isnan([_score(cohort).rows[-1][name] for name in ("dice_fpr01", "dice_fpr05", "dice_fpr10")]).all()
+    assert np.isnan([score(cohort).rows[-1][name] for name in ("dice_fpr01", "dice_fpr05", "dice_fpr10")]).all()
 
 
 # --- options --------------------------------------------------------------------------------------
@@ -264,82 +225,15 @@ def test_healthy_false_positive_thresholds(cohort):
 
 def test_component_variant_differs_in_dice_only(cohort):
     variants = {"full": PostProcessing(order=()), "no_cc": PostProcessing(order=(), component_max_size=0)}
-    scores = _score(cohort, replace(SETTINGS, variants=variants))
+    scores = score(cohort, replace(SETTINGS, variants=variants))
     assert scores.thresholds["full"] == scores.thresholds["no_cc"]  # chosen before the filter, D26
     full, bare = (scores.rows[start::2] for start in (0, 1))
     assert [row["auprc"] for row in full] == [row["auprc"] for row in bare]
     assert all(one["dice"] != two["dice"] for one, two in zip(full, bare, strict=True))
 
 
-# --- ablations ------------------------------------------------------------------------------------
-
-
-def test_an_ablation_leaves_out_one_step_and_keeps_the_others():
-    full = PostProcessing(order=("median", "erode"), median_size=3, erosion=2, component_max_size=5)
-    assert ablations_of(full) == {
-        "no_cc": PostProcessing(("median", "erode"), 3, 2, 0),
-        "no_median": PostProcessing(("erode",), 3, 2, 5),
-        "no_erosion": PostProcessing(("median",), 3, 2, 5),
-    }
-
-
-@pytest.mark.parametrize("masked", [True, False])
-def test_without_erosion_the_mask_applies_or_not(cohort, masked):
-    """D29: the authors' code multiplies by the eroded mask, or by none."""
-    post = ablations_of(PostProcessing(mask_without_erosion=masked))["no_erosion"]
-
-    def paint_outside(volume):
-        outside = 0.2 * (volume.mask == 0).astype(np.float32)
-        return {"output": Output("map", np.abs(volume.image - volume.output.values) + outside)}
-
-    painted = _with(cohort, paint_outside)
-    scores = _score(painted, replace(SETTINGS, variants={"no_erosion": post}))
-    for volume, row in zip(painted["test"], scores.rows[3:], strict=True):
-        cleaned = ndimage.median_filter(volume.output.values * (volume.mask if masked else 1), 5)
-        expected = average_precision_score(volume.label.ravel(), cleaned.ravel())
-        assert row["auprc"] == pytest.approx(expected, abs=1e-6)
-    whole = _score(painted, replace(SETTINGS, variants={"full": PostProcessing(mask_without_erosion=masked)}))
-    np.testing.assert_equal(whole.rows, _score(painted).rows)  # with erosion the key has no effect
-
-
-def test_ablations_are_scored_by_dice_with_their_own_threshold(cohort):
-    """The same rows as if each ablation were the only post-processing, without its other scores."""
-    alone = {
-        name: _score(cohort, replace(SETTINGS, variants={name: post}))
-        for name, post in ablations_of(PostProcessing()).items()
-    }
-    before = _score(cohort)
-    scores = _score(cohort, replace(SETTINGS, ablations=ablations_of(PostProcessing())))
-    assert set(scores.thresholds) == {"full", "no_cc", "no_median", "no_erosion"}
-    assert scores.thresholds["no_cc"] == scores.thresholds["full"] != scores.thresholds["no_median"]
-    asked = ("subject", "split", "dice", "threshold", "lesion_ml")
-    for name, other in alone.items():
-        rows = [row for row in scores.rows if row["variant"] == name]
-        assert [[row[key] for key in asked] for row in rows] == [[row[key] for key in asked] for row in other.rows]
-        assert all(set(row) == COLUMNS for row in rows)
-        assert np.isnan([row[key] for row in rows for key in ("auprc", "prevalence", "ssim", "dice_fpr05")]).all()
-    full = [row for row in scores.rows if row["variant"] == "full"]
-    np.testing.assert_equal(full, before.rows)
-
-
-def test_ablations_read_the_network_of_the_perceptual_distance_once_per_volume(cohort):
-    class Counted(torch.nn.Module):
-        name, calls = "counted", 0
-
-        def forward(self, x):
-            type(self).calls += 1
-            return torch.cat([x, torch.ones_like(x)], dim=1)
-
-    volumes = {"val": [], "test": cohort["test"][:1]}
-    _score(volumes, backbone=Counted())
-    once = Counted.calls
-    scores = _score(volumes, replace(SETTINGS, ablations=ablations_of(PostProcessing())), backbone=Counted())
-    assert Counted.calls == 2 * once > 0
-    assert np.isnan([row["dice"] for row in scores.rows]).all()  # no lesion in val, hence no threshold
-
-
 def test_predictions_are_returned_for_pictures(cohort):
-    scores = _score(cohort, pictures=["b"])
+    scores = score(cohort, pictures=["b"])
     assert list(scores.predictions) == [("full", "b")]
     prediction = scores.predictions["full", "b"]
     assert prediction.dtype == np.uint8 and prediction.shape == SHAPE
@@ -354,7 +248,7 @@ def test_perceptual_distance_is_named(cohort):
         def forward(self, x):
             return torch.cat([x, torch.ones_like(x)], dim=1)
 
-    rows = _score({"val": [], "test": cohort["test"][:1]}, backbone=Identity()).rows
+    rows = score({"val": [], "test": cohort["test"][:1]}, backbone=Identity()).rows
     assert rows[0]["lpips_backbone"] == "identity" and 0 < rows[0]["lpips"] < 4
 
 
@@ -363,7 +257,7 @@ def test_volumes_are_held_one_at_a_time():
 
     def peak(count):
         def source(split):
-            return (_scan(f"{split}{n}", split) for n in range(2 if split == "val" else count))
+            return (scan(f"{split}{n}", split) for n in range(2 if split == "val" else count))
 
         tracemalloc.start()
         score_cohort(source, KEYS, SETTINGS)
@@ -389,7 +283,7 @@ def test_volumes_are_held_one_at_a_time():
 def test_impossible_volumes_are_named(cohort, change, message):
     volumes = {"val": [replace(cohort["val"][0], **change)], "test": []}
     with pytest.raises(InputError, match=message):
-        _score(volumes)
+        score(volumes)
 
 
 def test_unknown_search_is_refused():

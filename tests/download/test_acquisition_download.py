@@ -312,7 +312,8 @@ def test_too_little_space_is_said_before_anything_is_written(fetching, monkeypat
 
 
 def test_a_disk_that_fills_up(small_disk, fetching, monkeypatch):
-    monkeypatch.setattr(transfer, "_check_space", lambda *_: None)  # another process filled it meanwhile
+    free = SimpleNamespace(free=10**9)  # another process filled it meanwhile
+    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda _: free)
     with pytest.raises(
         InputError, match=r"data.bin: the disk is full \(No space left on device\); make room"
     ) as caught:

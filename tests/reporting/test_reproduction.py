@@ -1,4 +1,4 @@
-"""The reproduction report: bands, misses, order and protocol choices, worked out by hand or from the paper.  issue 4"""
+"""The reproduction report: bands, misses, order and protocol choices, worked out by hand or from the paper."""
 
 import math
 

@@ -24,15 +24,15 @@ check: lint
 
 # five cohorts in small from a local server to their stores: about three minutes
 test-acquire: .venv/installed
-	pytest -q tests/five_cohorts.py
+	pytest -q tests/whole_runs/five_cohorts.py
 
 # a real Slurm on this machine (needs root and Debian's packages; skips with the reason otherwise): about three minutes
 test-slurm: .venv/installed
-	pytest -q --timeout 900 tests/slurm/on_cluster.py
+	pytest -q --timeout 900 tests/whole_runs/slurm/on_cluster.py
 
 # kill -9 in every stage of a small run, twelve times: about three minutes
 test-kills: .venv/installed
-	pytest -q --timeout 1800 tests/kills/killed_runs.py
+	pytest -q --timeout 1800 tests/whole_runs/kills/killed_runs.py
 
 # what takes how long, on a quiet machine: the tests that compare durations, then our kernels against the usual way with
 # well-known packages: minutes; docs/performance.md has a run

@@ -2,7 +2,7 @@
 
     python tools/rooms.py
 
-A room is a folder. It may import the rooms before it in `ROOMS` and no other; tests/test_rooms.py holds that.
+A room is a folder. It may import the rooms before it in `ROOMS` and no other; tests/house/test_rooms.py holds that.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ DOUBLE_CM = 17.0
 DPI = 300
 
 # Paul Tol's "muted" scheme and black, then five colours that keep the distance of the first ten, also for the
-# red-green blind (CIEDE2000 of 11 and more; tests/test_figures.py); ordered so that neighbours differ in lightness.
+# red-green blind (CIEDE2000 of 11 and more; tests/reporting/test_figures.py); ordered so that neighbours differ in
+# lightness.
 PALETTE = (
     *("#332288", "#88CCEE", "#999933", "#882255", "#44AA99"),
     *("#DDCC77", "#CC6677", "#117733", "#AA4499", "#000000"),

@@ -1,8 +1,0 @@
-"""Where data lie that are not part of the project: `UADBENCH_SHARED`, or the folder `shared` beside the checkout."""
-
-from __future__ import annotations
-
-import os
-from pathlib import Path
-
-SHARED = Path(os.environ.get("UADBENCH_SHARED", Path(__file__).parents[2] / "shared"))

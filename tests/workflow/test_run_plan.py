@@ -1,0 +1,86 @@
+"""What a run consists of, from its configuration; and what its driver says and deletes."""
+
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from places import ROOT
+from snakemake.exceptions import WorkflowError
+
+from uad.config import resolve
+from uad.config.load import merge
+from uad.workflow.banners import failure_banner, start_banner, success_banner
+from uad.workflow.driver import Driver
+from uad.workflow.planned_files import PlannedFiles
+from uad.workflow.run_plan import RunPlan
+
+
+def plan_of(**changes):
+    return RunPlan(resolve(merge(yaml.safe_load((ROOT / "config.yaml").read_text()), changes)))
+
+
+def test_the_papers_run_has_its_folds_cohorts_and_tables():
+    plan = plan_of()
+    assert plan.modalities == ["t1", "t2"] and plan.results == plan.data == "results/paper"
+    assert plan.cohorts_with("t1") == ["ixi", "atlas", "wmh"] and plan.cohorts_with("t2") == ["ixi", "brats21", "mslub"]
+    assert plan.places(True) == [["ixi", "t2"], ["ixi", "t1"]] and ["brats21", "t2"] in plan.places(False)
+    assert list(plan.folds_of("cddpm")) == [0, 1, 2, 3, 4] and list(plan.folds_of("thresh")) == [0]
+    assert "results/paper/metrics/cddpm/t2/fold4.parquet" in plan.scores()
+    assert plan.table_files("csv") == [f"results/paper/tables/table{n}.csv" for n in (1, 2, 3, 4)]
+    assert len(plan.all_stores()) == 6 * 4 and len(plan.store_tables()) == 6
+
+
+def test_a_run_on_the_data_of_another_reads_there_and_writes_here():
+    plan = plan_of(run="mine", data_of="theirs")
+    assert {path.split("/")[1] for path in plan.packed()} == {"theirs"}
+    assert {path.split("/")[1] for path in [*plan.scores(), *plan.figures("png")]} == {"mine"}
+
+
+def test_data_folders_are_the_runs_own_for_phantoms_only():
+    overlay = yaml.safe_load((ROOT / "demo/config.yaml").read_text())
+    demo, paper = plan_of(**overlay), plan_of(data_dir="/big", cohorts={"ixi": {"raw": "/scans/ixi"}})
+    assert demo.phantoms and demo.raw_folder("ixi") == "results/demo/raw/ixi"
+    assert demo.unpacked_folder("ixi") == "results/demo/unpacked/ixi"
+    assert paper.raw_folder("ixi") == "/scans/ixi" and paper.raw_folder("wmh") == "/big/raw/wmh"
+    assert paper.unpacked_folder("ixi") == "/big/unpacked/ixi"
+
+
+def test_without_a_conditioned_arm_there_are_no_contrast_experiments():
+    plan = plan_of(arms={"cddpm": None, "cddpm-ssl": None})
+    with_them = plan_of()
+    assert "cddpm" not in {arm.method for arm in plan.config.arms.values()}
+    assert plan.experiments() == [] and "fig2" not in " ".join(plan.figures("png"))
+    assert with_them.experiments() == ["results/paper/experiments/t2/fold0.npz"]
+    assert with_them.experiment_places() == [["ixi", "t2"], ["brats21", "t2"]]
+
+
+@pytest.fixture
+def driver_of(tmp_path, monkeypatch):
+    """A driver in an empty folder, of a workflow with these rules and settings."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(rules, **changes):
+        return Driver(SimpleNamespace(rules=rules), plan_of(**changes), PlannedFiles(), "sources.json")
+
+    return make
+
+
+def test_an_arm_that_reads_what_nobody_makes_is_refused(driver_of):
+    arms = {"theirs": {"method": "maps", "params": {"table": "{results}/theirs/{modality}/fold{fold}/maps.tsv"}}}
+    message = r"arms\.theirs\.params: results/paper/theirs/t1/fold0/maps\.tsv does not exist and no rule makes it"
+    pca = SimpleNamespace(name="pca", is_producer=lambda path: "baselines/pca" in path)
+    theirs = SimpleNamespace(name="theirs", is_producer=lambda path: path.startswith("results/paper/theirs"))
+    with pytest.raises(WorkflowError, match=message):
+        driver_of([pca], arms=arms).check_rules()
+    driver_of([pca, theirs], arms=arms).check_rules()
+
+
+def test_banners_say_what_is_made_and_where():
+    plan = plan_of(run="r", data_of="other", arms={"cddpm": None, "cddpm-ssl": None})
+    start = start_banner(plan, "not read", whole=True)
+    assert "run 'r'" in start and "left out figures 2 and 3" in start and "data     of run 'other'" in start
+    assert "left out" not in start_banner(plan, "not read", whole=False)
+    assert "is complete" in success_banner(plan, [], whole=True)
+    assert success_banner(plan, [], whole=False) == ""
+    assert "(1 pack, 2 train)" in success_banner(plan, ["train", "pack", "train"], whole=False)
+    assert "results/r/logs/<rule>/" in failure_banner(plan)

@@ -9,7 +9,7 @@ demo: .venv/installed
 	snakemake --cores $(CORES) --resources gpu=0 --configfile demo/config.yaml --quiet rules host
 	@[ results/demo/report.zip -nt results/demo/report/index.html ] || \
 	  snakemake --cores 1 --configfile demo/config.yaml --report results/demo/report.zip --quiet
-	@python workflow_scripts/banner.py --results results/demo --report results/demo/report.zip
+	@python tools/banner.py --results results/demo --report results/demo/report.zip
 
 test: .venv/installed
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromedriver >/dev/null; then \

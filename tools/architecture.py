@@ -2,7 +2,7 @@
 
 It is the same in every run, so fig1.png and fig1.svg lie in the library; this draws them again:
 
-    PYTHONPATH=workflow_scripts python tools/architecture.py
+    python tools/architecture.py
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -20,8 +19,6 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 from torch.nn import functional
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow_scripts"))
 
 from uad.common.errors import run_program
 from uad.common.files import atomic_path, sha256_of

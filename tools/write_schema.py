@@ -4,10 +4,7 @@ python tools/write_schema.py
 """
 
 import json
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow_scripts"))
 
 from uad.common.files import atomic_path
 from uad.config.model import Config

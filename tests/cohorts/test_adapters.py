@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from places import SCRIPTS
 from tiny_archives import nifti, plain, run, tar
 
 from uad.cohorts import ADAPTERS, find_adapter, read_cohort
@@ -41,8 +39,7 @@ def test_unknown_adapter_is_answered_with_the_likely_one():
 def test_import_is_light():
     heavy = "('torch', 'ants', 'SimpleITK', 'nibabel', 'pandas', 'numpy')"
     code = f"import sys, uad.cohorts; print([name for name in {heavy} if name in sys.modules])"
-    environment = os.environ | {"PYTHONPATH": str(SCRIPTS)}
-    out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
 
 

@@ -1,6 +1,5 @@
 """Workers that end with the process that started them."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -8,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-from places import SCRIPTS
 
 from uad.common.processes import forked_workers
 
@@ -33,9 +31,8 @@ def alive(process):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
 def test_workers_of_a_killed_process_are_gone():
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
     command = [sys.executable, "-c", WORKING]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as program:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
         workers = program.stdout.readline().split()
         assert len(workers) == 2 and all(map(alive, workers))
         program.send_signal(signal.SIGKILL)

@@ -175,7 +175,7 @@ def test_loading_the_configuration_imports_nothing_heavy():
         "print([m for m in ('torch', 'nibabel', 'ants', 'pandas', 'lightning') if m in sys.modules])"
     )
     run = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env={"PYTHONPATH": "workflow_scripts"}, capture_output=True, text=True,
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
         check=True,
     )  # fmt: skip
     assert run.stdout.strip() == "[]"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import signal
 import subprocess
 import sys
@@ -26,7 +25,6 @@ from local_server import (
     trickle,
     without_ranges,
 )
-from places import SCRIPTS
 
 from uad.common.errors import InputError
 from uad.download import transfer
@@ -354,7 +352,6 @@ def test_a_killed_download_does_not_fetch_its_first_part_twice(fetching):
     part = fetching.target.with_name("data.bin.part")
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, f"{fetching.server.url}/data.bin", SHA256, str(fetching.target)],
-        env=os.environ | {"PYTHONPATH": str(SCRIPTS)},
     )
     deadline = time.monotonic() + 15
     while not (part.exists() and part.stat().st_size > 0) and time.monotonic() < deadline:

@@ -6,7 +6,7 @@ import sys
 import pytest
 import yaml
 from PIL import Image
-from places import ROOT, SCRIPTS
+from places import ROOT
 from readme_table import BEGIN, END, FIXED, cells_of, compare, parts_of, table_of
 
 HEAD = "| Arm | ENS | SSL | BraTS21 (T2)<br>Dice (%) | ATLAS (T1)<br>Dice (%) |\n| --- | :-: | :-: | --: | --: |\n"
@@ -35,7 +35,7 @@ def demo(tmp_path):
 
 
 def run(folder, *arguments):
-    program = [sys.executable, SCRIPTS / "readme_table.py", "--results", "results"]
+    program = [sys.executable, ROOT / "tools/readme_table.py", "--results", "results"]
     return subprocess.run([*program, "--picture", "demo.png", *arguments], cwd=folder, capture_output=True, text=True)
 
 

@@ -3,6 +3,7 @@
 Plans are made in a copy of the repository whose demo counts as finished: empty files, touched by Snakemake.
 """
 
+import os
 import re
 import shutil
 import subprocess

@@ -30,10 +30,7 @@ with exclusive(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
 """
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
-    holder = subprocess.Popen(
-        [sys.executable, "-c", program, folder], env=environment, stdout=subprocess.PIPE, text=True
-    )
+    holder = subprocess.Popen([sys.executable, "-c", program, folder], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
     told = []
 

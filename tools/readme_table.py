@@ -14,7 +14,7 @@ from PIL import Image
 from uad.common.errors import InputError, run_program
 from uad.common.files import atomic_path
 
-BEGIN, END = "<!-- Table 3 of make demo: workflow_scripts/readme_table.py -->", "<!-- end of the table -->"
+BEGIN, END = "<!-- Table 3 of make demo: tools/readme_table.py -->", "<!-- end of the table -->"
 FIXED = ("thresh", "thresh-eq", "thresh-inv", "oracle", "chance", "copy")  # arms that learn and clean nothing
 FIXED_POINTS = 0.1  # seen between two machines: 0.05
 OTHER_POINTS = 15.0  # seen between two machines: 12.4 (DAE on ATLAS); oracle, post-processed 10.4 (MSLUB)
@@ -80,7 +80,7 @@ def main() -> None:
         if differences:
             raise InputError(
                 f"{arguments.readme}: its table is not this demo's ({len(differences)} differences, above); "
-                f"make it so: python workflow_scripts/readme_table.py --results {arguments.results}"
+                f"make it so: python tools/readme_table.py --results {arguments.results}"
             )
         return
     with atomic_path(arguments.readme) as temporary:

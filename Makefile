@@ -3,7 +3,7 @@ PYTHON ?= python3
 CORES ?= 2
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test check test-acquire test-slurm test-kills bench lint format schema clean
+.PHONY: demo test check test-download test-slurm test-kills bench lint format schema clean
 
 demo: .venv/installed
 	snakemake --cores $(CORES) --resources gpu=0 --configfile demo/config.yaml --quiet rules host
@@ -23,7 +23,7 @@ check: lint
 	pytest -q -m "not slow and not timing and not whole_run"
 
 # five cohorts in small from a local server to their stores: about three minutes
-test-acquire: .venv/installed
+test-download: .venv/installed
 	pytest -q tests/whole_runs/five_cohorts.py
 
 # a real Slurm on this machine (needs root and Debian's packages; skips with the reason otherwise): about three minutes

@@ -39,7 +39,7 @@ rule hd_bet:
     resources:
         sources=SOURCES_FILE,
     shell:
-        "python workflow_scripts/fetch.py --item hd-bet --files {output:q}"
+        "python workflow_scripts/download_item.py --item hd-bet --files {output:q}"
         " --sources {resources.sources:q} 2>&1 | tee {log}"
 
 
@@ -57,7 +57,7 @@ rule medicalnet:
     resources:
         sources=SOURCES_FILE,
     shell:
-        "python workflow_scripts/fetch.py --item medicalnet --files {output:q}"
+        "python workflow_scripts/download_item.py --item medicalnet --files {output:q}"
         " --sources {resources.sources:q} 2>&1 | tee {log}"
 
 
@@ -78,7 +78,7 @@ rule authors_splits:
     resources:
         sources=SOURCES_FILE,
     shell:
-        "python workflow_scripts/fetch.py --item authors-splits --files {output:q}"
+        "python workflow_scripts/download_item.py --item authors-splits --files {output:q}"
         " --sources {resources.sources:q} 2>&1 | tee {log}"
 
 
@@ -96,5 +96,5 @@ rule sri24:
     resources:
         sources=SOURCES_FILE,
     shell:
-        "python workflow_scripts/fetch.py --item sri24 --files {output:q}"
+        "python workflow_scripts/download_item.py --item sri24 --files {output:q}"
         " --sources {resources.sources:q} 2>&1 | tee {log}"

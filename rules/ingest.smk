@@ -27,17 +27,17 @@ rule phantom:
     shell:
         "(python workflow_scripts/make_phantoms.py --cohort {params.adapter:q} --folder {params.folder:q}"
         " --subjects {params.subjects:q} --seed {params.seed:q} --voxel-mm {params.voxel_mm:q} &&"
-        " python workflow_scripts/acquire.py --cohort {wildcards.cohort} --adapter {params.adapter:q}"
+        " python workflow_scripts/download_cohort.py --cohort {wildcards.cohort} --adapter {params.adapter:q}"
         " --folder {params.folder:q} --table {output.table:q}) 2>&1 | tee {log}"
 
 
-rule acquire:
+rule download:
     output:
         table=f"{RESULTS}/acquired/{{cohort}}.tsv",
     log:
-        f"{RESULTS}/logs/acquire/{{cohort}}.log",
+        f"{RESULTS}/logs/download/{{cohort}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/acquire/{{cohort}}.tsv"
+        f"{RESULTS}/benchmarks/download/{{cohort}}.tsv"
     wildcard_constraints:
         cohort="|".join(PLAN.archives) or "none",
     # what needs the user is known at once, and downloads do not wait for preprocessing
@@ -53,7 +53,7 @@ rule acquire:
         sources=SOURCES_FILE,
         raw=raw_token,
     shell:
-        "python workflow_scripts/acquire.py --cohort {wildcards.cohort} --adapter {params.adapter:q}"
+        "python workflow_scripts/download_cohort.py --cohort {wildcards.cohort} --adapter {params.adapter:q}"
         " --folder {params.folder:q} --modalities {params.modalities:q} --sources {params.sources:q}"
         " --table {output.table:q} 2>&1 | tee {log}"
 

@@ -1,4 +1,4 @@
-"""`make test-acquire`: all five cohorts from a local server to their stores, through Snakemake.
+"""`make test-download`: all five cohorts from a local server to their stores, through Snakemake.
 
 Nothing is placed by hand but the key of ATLAS and an archive of BraTS.  The servers' files are coarse phantoms in the
 layouts of the data sets; the iterations of registration and bias field are cut, as their results are tested elsewhere.
@@ -32,7 +32,7 @@ from uad.phantoms import write_phantom_cohort
 from uad.phantoms.archives import nifti_bytes
 from uad.preprocessing.templates import find_atlas
 
-RESULTS = ROOT / "results" / "acquire-test"
+RESULTS = ROOT / "results" / "download-test"
 SUBJECTS = {"ixi": 3, "brats21": 3, "mslub": 30, "atlas": 3, "wmh": 3}
 STORES = {"ixi_t1": 3, "ixi_t2": 3, "brats21_t2": 3, "mslub_t2": 30, "atlas_t1": 3, "wmh_t1": 3}
 MNI_MIDDLE = np.array([0.0, -18.0, 8.0])  # mm
@@ -170,7 +170,7 @@ def run(command, server):
     environment = os.environ | {"ATLAS_KEY": KEY, "OMP_NUM_THREADS": "1"}
     server.tricks["/ixi/IXI-T1.tar"] = [pausing(BROKEN_AT, lambda: False)]
     first = subprocess.Popen(
-        [*command, "--until", "acquire"],
+        [*command, "--until", "download"],
         cwd=ROOT,
         env=environment,
         start_new_session=True,

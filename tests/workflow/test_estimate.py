@@ -21,12 +21,12 @@ from uad.workflow.operations import flop_per_slice, likely_hours, operations
 from uad.workflow.slurm import missing_for_slurm
 
 SNAKEFILE = """
-localrules: acquire
+localrules: download
 
 rule all:
     input: "model", "scores"
 
-rule acquire:
+rule download:
     output: "{cohort}.tsv"
     shell: "touch {output}"
 
@@ -50,7 +50,7 @@ def test_jobs_are_those_of_a_dry_run_which_writes_nothing(tmp_path, monkeypatch)
     Path("Snakefile").write_text(SNAKEFILE)
     Path("scores").touch()  # older than the model that is to be made
     assert jobs_of(dry_run({})) == [
-        Job("acquire", "ixi", 0, 1, 0), Job("train", "", 1, 4, 510), Job("score", "", 0, 64, 0),
+        Job("download", "ixi", 0, 1, 0), Job("train", "", 1, 4, 510), Job("score", "", 0, 64, 0),
     ]  # fmt: skip
     assert {path.name for path in tmp_path.glob("[!.]*")} == {"Snakefile", "scores"}
 
@@ -92,19 +92,19 @@ def test_hours_come_from_what_is_measured_then_computed_then_from_the_limit():
         Job("register", "ixi", 0, 8, 120),  # half an hour; `ixi_t1` is another cohort
         Job("register", "wmh", 0, 8, 120),  # mean of the two: 0.375 hours
         Job("score", "cddpm", 0, 4, 120),
-        Job("acquire", "wmh", 0, 1, 0),
+        Job("download", "wmh", 0, 1, 0),
     ]
     names = ["ixi", "ixi_t1", "wmh", "cddpm", "cddpm-ssl"]
     computed = {("train", "cddpm"): 6, ("train", "cddpm-ssl"): 6}  # on one card; two take half as long
-    train, register, score, acquire = work_left(jobs, benchmarks(**measured), names, computed)
+    train, register, score, download = work_left(jobs, benchmarks(**measured), names, computed)
     assert (train.jobs, train.gpu_hours, train.cpu_hours) == (5, 3 * 1.5 + 2 * 2 * 3, 4 * (3 * 1.5 + 2 * 3))
     assert (train.gpu_limit, train.cpu_limit) == (3 * 8.5 + 2 * 2 * 8, 4 * (3 * 8.5 + 2 * 8))
     assert train.basis == "measured (3), computed (2)"
     assert (register.gpu_hours, register.cpu_hours) == (0, 8 * (0.5 + 0.375))
     assert register.basis == "measured (1), other jobs (1)"
     assert (score.cpu_hours, score.basis) == (8, "time limit")
-    assert (acquire.cpu_hours, acquire.basis) == (0, "login node")
-    last = report([train, register, score, acquire]).splitlines()[-3]
+    assert (download.cpu_hours, download.basis) == (0, "login node")
+    last = report([train, register, score, download]).splitlines()[-3]
     # likely 42 + 7 + 8 CPU hours, at most 166 + 32 + 8
     assert last.split() == ["in", "all", "9", "16.5", "57.5", "57.0", "206.0"]
 

@@ -28,7 +28,7 @@ from uad.workflow.shared_data import FOLDERS, check_data, link_data, refuse_link
 pytestmark = pytest.mark.slow
 
 FULL, DEMO = (yaml.safe_load((ROOT / name).read_text()) for name in ("config.yaml", "demo/config.yaml"))
-MADE = {"phantom", "acquire", "ingest", "splits", "skull_strip", "register", "flag_outliers", "pack"}
+MADE = {"phantom", "download", "ingest", "splits", "skull_strip", "register", "flag_outliers", "pack"}
 
 
 def config_of(run, **changes):
@@ -180,11 +180,11 @@ def test_the_run_plans_no_job_that_makes_data_and_one_without_the_key_all(checko
     said = dry_run(checkout, *documented[1].split())
     assert not MADE & set(said) and {"train", "score", "html_report"} <= set(said)
     assert not MADE & set(dry_run(checkout, "run=b", "data_of=a", options=["--forceall"]))
-    assert MADE - {"acquire"} <= set(dry_run(checkout, "run=d"))
+    assert MADE - {"download"} <= set(dry_run(checkout, "run=d"))
     assert state(checkout / "results/a") == before
     # and the run may still be given data of its own
     assert not (checkout / "results/b").exists()
-    assert MADE - {"acquire"} <= set(dry_run(checkout, "run=b"))
+    assert MADE - {"download"} <= set(dry_run(checkout, "run=b"))
 
 
 @pytest.mark.parametrize("arguments", [["--lint"], ["--list-rules"], ["--summary"], ["plan"]])

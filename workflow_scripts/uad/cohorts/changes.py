@@ -1,7 +1,7 @@
 """Whether raw data changed since ingest read them: by size and time, and by hash only where the time differs.
 
 Ingest writes a record of the raw files (path, bytes, mtime_ns, sha256) and a token.  The token is a parameter of rules
-`acquire` and `ingest`: while the folder agrees with the record it stays the same, else it changes and both run
+`download` and `ingest`: while the folder agrees with the record it stays the same, else it changes and both run
 again.  The Snakefile imports this module, so nothing heavy is imported at its top.
 """
 

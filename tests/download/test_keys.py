@@ -145,7 +145,7 @@ def test_the_key_is_in_no_log_no_table_and_no_process_list(item, tmp_path):
     watcher = threading.Thread(target=processes, args=(stop, seen))
     watcher.start()
     done = subprocess.run(
-        [sys.executable, "workflow_scripts/acquire.py", "--cohort", "atlas", "--adapter", "atlas",
+        [sys.executable, "workflow_scripts/download_cohort.py", "--cohort", "atlas", "--adapter", "atlas",
          "--folder", atlas.folder, "--modalities", "t1", "--sources", sources, "--table", tmp_path / "table.tsv"],
         cwd=ROOT, env=os.environ | {"ATLAS_KEY": KEY}, capture_output=True, text=True,
     )  # fmt: skip

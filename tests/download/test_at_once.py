@@ -27,14 +27,14 @@ def server():
 
 
 class Run:
-    """`fetch.py` for MedicalNet's weights as a process of its own."""
+    """`download_item.py` for MedicalNet's weights as a process of its own."""
 
     def __init__(self, server, folder, log):
         self.target, self.log = folder / NAME, log
         mirror = Settings(base_url={"medicalnet": server.url}, sha256={NAME: sha256(WEIGHTS)})
         settings = write_settings(log.with_suffix(".json"), "medicalnet", folder, mirror)
         self.process = subprocess.Popen(
-            [sys.executable, "workflow_scripts/fetch.py", "--item", "medicalnet", "--files", self.target,
+            [sys.executable, "workflow_scripts/download_item.py", "--item", "medicalnet", "--files", self.target,
              "--sources", settings],
             cwd=ROOT, stdout=log.open("w"), stderr=subprocess.STDOUT,
         )  # fmt: skip

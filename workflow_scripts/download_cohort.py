@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--table", required=True, type=Path)
     arguments = parser.parse_args()
 
-    say = job_log(f"acquire {arguments.cohort}")
+    say = job_log(f"download {arguments.cohort}")
     if arguments.sources and arguments.adapter in read_sources():
         _, settings, _ = read_needs(arguments.sources)
         need = Need(arguments.adapter, arguments.cohort, arguments.folder, tuple(arguments.modalities))

@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--sources", required=True, type=Path, help="settings of the downloads")
     arguments = parser.parse_args()
 
-    say = job_log(f"fetch {arguments.item}")
+    say = job_log(f"download {arguments.item}")
     _, settings, _ = read_needs(arguments.sources)
     provide(Inventory(Need(arguments.item, arguments.item, arguments.files[0].parent), settings), say)
 

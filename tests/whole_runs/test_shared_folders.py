@@ -64,8 +64,8 @@ def test_what_fetches_or_unpacks_waits_for_another_run(tmp_path):
     cohort = {"adapter": "ixi", "modalities": ["t1"], "subjects": 1, "splits": {"val": 1, "test": 0}}
     settings = write_settings(tmp_path, "ingest", "ixi", {"cohort": cohort})
     programs = {
-        "raw/ixi": ["download_cohort.py", "--cohort", "ixi", "--adapter", "ixi", "--folder", tmp_path / "raw/ixi", "--sources",
-                    tmp_path / "sources.json", "--table", tmp_path / "acquired.tsv"],
+        "raw/ixi": ["download_cohort.py", "--cohort", "ixi", "--adapter", "ixi", "--folder", tmp_path / "raw/ixi",
+                    "--sources", tmp_path / "sources.json", "--table", tmp_path / "acquired.tsv"],
         "unpacked/ixi": ["ingest.py", "--settings", settings, "--raw", tmp_path / "raw/ixi", "--unpacked",
                          tmp_path / "unpacked/ixi", "--table", tmp_path / "ixi.tsv"],
     }  # fmt: skip

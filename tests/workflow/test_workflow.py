@@ -145,8 +145,8 @@ def test_the_lock_leaves_out_what_breaks_torch():
 
 def test_missing_raw_data_is_asked_for_in_one_line(tmp_path):
     run = subprocess.run(
-        [sys.executable, "workflow_scripts/download_cohort.py", "--cohort", "brats21", "--adapter", "brats21", "--folder",
-         str(tmp_path / "nothing"), "--table", str(tmp_path / "table.tsv")],
+        [sys.executable, "workflow_scripts/download_cohort.py", "--cohort", "brats21", "--adapter", "brats21",
+         "--folder", str(tmp_path / "nothing"), "--table", str(tmp_path / "table.tsv")],
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert run.returncode == 1

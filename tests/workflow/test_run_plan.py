@@ -54,6 +54,13 @@ def test_without_a_conditioned_arm_there_are_no_contrast_experiments():
     assert with_them.experiment_places() == [["ixi", "t2"], ["brats21", "t2"]]
 
 
+def test_a_healthy_cohort_that_only_tests_is_no_pathological_one():
+    elsewhere = {"adapter": "folder", "raw": "/oasis", "healthy": True, "modalities": ["t1"], "subjects": 30}
+    plan = plan_of(cohorts={"oasis": elsewhere | {"splits": {"val": 0, "test": 30}}})
+    assert ["oasis", "t1"] in plan.places(True) and ["oasis", "t1"] not in plan.places(False)
+    assert plan.experiment_cohorts("t1") == ["ixi", "atlas"]
+
+
 @pytest.fixture
 def driver_of(tmp_path, monkeypatch):
     """A driver in an empty folder, of a workflow with these rules and settings."""

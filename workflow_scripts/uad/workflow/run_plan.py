@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from uad.cohorts import ADAPTERS
 from uad.config import build_method
 from uad.config.model import Config
 from uad.config.places import placed_sri24
@@ -55,13 +56,18 @@ class RunPlan:
     def cohorts_with(self, modality: str) -> list[str]:
         return [name for name, cohort in self.config.cohorts.items() if modality in cohort.modalities]
 
+    def is_healthy(self, cohort: str) -> bool:
+        """Whether no subject of the cohort has a lesion: the training cohort, and others that only test."""
+        settings = self.config.cohorts[cohort]
+        return cohort == self.config.train_cohort or bool(settings.healthy) or ADAPTERS[settings.adapter].healthy
+
     def places(self, healthy: bool) -> list[list[str]]:
         """[cohort, modality] of the healthy, or of the pathological cohorts, T2 first as in the paper."""
         return [
             [name, modality]
             for modality in ("t2", "t1")
             for name in self.cohorts_with(modality)
-            if (name == self.config.train_cohort) == healthy
+            if self.is_healthy(name) == healthy
         ]
 
     def store_files(self, cohorts: Iterable[str], modality: str) -> list[str]:
@@ -179,8 +185,8 @@ class RunPlan:
 
     def experiment_cohorts(self, modality: str) -> list[str]:
         """The healthy cohort and the first pathological one."""
-        train = self.config.train_cohort
-        return [train, *[name for name in self.cohorts_with(modality) if name != train][:1]]
+        pathological = [name for name in self.cohorts_with(modality) if not self.is_healthy(name)]
+        return [self.config.train_cohort, *pathological[:1]]
 
     def experiment_places(self) -> list[list[str]]:
         modality = self.experiment_modality()

@@ -18,7 +18,7 @@ test: .venv/installed
 	    || echo "Chromium could not be installed: its tests will be skipped"; fi
 	pytest -q -m "not timing"
 
-# for each change: lint and the tests that take no time, under two minutes
+# for each change: lint, types and the tests that take no time, under three minutes
 check: lint
 	pytest -q -m "not slow and not timing and not whole_run"
 
@@ -51,6 +51,7 @@ lint: .venv/installed
 	ruff format --check .
 	snakefmt --check Snakefile rules
 	snakemake --lint
+	mypy
 
 format: .venv/installed
 	ruff check --fix .

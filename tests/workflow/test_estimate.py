@@ -178,8 +178,21 @@ class OneLayer(AE):
         return torch.nn.Conv2d(1, 1, 3, padding=1, bias=False)
 
 
+class OneLayerOfLevels(OneLayer):
+    reads_noise_levels = True
+
+    def reconstruct(self, network, images, t_tests, generator):
+        return torch.stack([network(images) for _ in t_tests])
+
+
 def test_operations_of_a_layer_are_those_of_its_formula():
     assert flop_per_slice(OneLayer(AE.Params()), (20, 30)) == 2 * 9 * 20 * 30
+    assert flop_per_slice(OneLayerOfLevels(AE.Params()), (20, 30)) == 2 * 9 * 20 * 30
+
+
+def test_operations_of_chunks_are_counted_per_slice():
+    plain = flop_per_slice(method_of("vae"), (96, 96))
+    assert plain < flop_per_slice(method_of("svae"), (96, 96)) < 1.01 * plain  # its mixer works on the latents alone
 
 
 @pytest.mark.slow

@@ -234,7 +234,8 @@ def walk(folder: Path, leave_out: Path | None = None, notes: list[str] | None = 
     files: dict[str, Path] = {}
     seen = {_identity(each) for each in folder.resolve().parents} - {None}
     without = _identity(leave_out) if leave_out else None
-    waiting, links = [(folder, "")], []
+    waiting = [(folder, "")]
+    links: list[tuple[Path, str]] = []
     while waiting or links:
         current, relative = waiting.pop() if waiting else links.pop(0)
         identity = _identity(current)

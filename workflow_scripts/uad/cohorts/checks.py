@@ -27,7 +27,7 @@ _SAME_VOXELS = 1e-2  # headers store float32, so equal grids differ by thousandt
 _SAME_MM = 1e-2
 _MANY_VALUES = 10  # more than any lesion protocol has tissue classes
 
-Grid = tuple[tuple[int, int, int], tuple[float, float, float], str, str]  # shape, mm, orientation, type
+Grid = tuple[tuple[int, ...], tuple[float, ...], str, str]  # shape, mm, orientation, type
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from pathlib import Path
+from typing import Any
 
 from uad.common.errors import InputError
 from uad.common.files import sha256_of
@@ -20,9 +21,9 @@ class Contents:
     """
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[int, int], list[tuple[str, str]]] = {}
+        self._seen: dict[tuple[int, int], list[tuple[str, Any]]] = {}
 
-    def owner(self, path: str) -> str | None:
+    def owner(self, path: str) -> Any:
         """The name under which the same content was added; None: it is new.
 
         Raises:
@@ -33,7 +34,7 @@ class Contents:
                 return owner
         return None
 
-    def add(self, path: str, name: str) -> None:
+    def add(self, path: str, name: Any) -> None:
         """Remember a file's content under a name."""
         self._seen.setdefault(_fingerprint(path), []).append((path, name))
 

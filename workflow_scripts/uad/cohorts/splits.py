@@ -99,7 +99,8 @@ def _counts(sizes: Mapping[str, float], people: int) -> tuple[int, int, int]:
     if max(values.values()) >= 1:
         if any(value != int(value) for value in values.values()):
             raise InputError(f"splits: sizes are either whole numbers or shares all below 1 (got {text})")
-        return tuple(int(values[split]) for split in SPLITS)
+        train, val, test = (int(values[split]) for split in SPLITS)
+        return train, val, test
     if sum(values.values()) > 1 + 1e-9:
         raise InputError(f"splits: shares add up to more than 1 ({text})")
     sums = itertools.accumulate(values[split] for split in ("test", "val", "train"))

@@ -139,6 +139,7 @@ def _without_copies(table: pd.DataFrame, used: Sequence[str], account: Account) 
             if images.owner(path):
                 raise InputError(f"{path}: {subject} has this image as T1 and as T2; fetch the right one")
             images.add(path, subject)
+        assert account.findings is not None
         empty = subject in account.findings.quirks.get(EMPTY_LABEL, [])
         if row["label"] and not empty:
             twin = labels.owner(row["label"])

@@ -18,7 +18,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any, Self
 
 from uad.common.errors import InputError, says_disk_full
 from uad.common.formats import HEAD, what_is
@@ -38,7 +38,7 @@ class _Member(tarfile.TarInfo):
     """A tar member whose size is looked at before tarfile reads that much."""
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         member = super().frombuf(buf, encoding, errors)
         if member.size < 0 or (member.size > _MOST_HEADER_BYTES and member.type not in tarfile.REGULAR_TYPES):
             raise tarfile.ReadError(f"its header announces {member.size} bytes")
@@ -150,10 +150,10 @@ class _Unpacking:
         reason = " ".join(str(error).split()) or type(error).__name__
         return f"truncated, damaged or neither tar nor zip ({reason}); download it again"
 
-    def _unpack_tar(self, tar: tarfile.TarFile, stream: IO[bytes]) -> None:
+    def _unpack_tar(self, tar: tarfile.TarFile, stream: Any) -> None:
         for member in tar:
             if self._is_wanted(member.name, member.size, member.isdir(), member.isreg()):
-                self._write(tar.extractfile(member), member.name)
+                self._write(tar.extractfile(member), member.name)  # type: ignore[arg-type]  # a regular file
         stream.read(_MOST_PADDING)  # only at its end is a compressed stream's checksum compared
         if stream.read(1):
             raise InputError(

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import TypeGuard
 
 
 class InputError(Exception):
@@ -30,7 +31,7 @@ def says_disk_full(error: Exception) -> bool:
     return getattr(error, "errno", None) in full or any(os.strerror(number) in str(error) for number in full)
 
 
-def says_no_access(error: Exception) -> bool:
+def says_no_access(error: Exception) -> TypeGuard[OSError]:
     """Whether an error means that permission to read or write is missing."""
     return isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
 

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 from uad.common.errors import DiskFull, InputError, says_disk_full, says_no_access
 
@@ -70,7 +70,7 @@ def write_text(path: str | Path, text: str) -> None:
             temporary.write_text(text)
 
 
-def sha256_of(path: str | Path, opened: Callable[..., BinaryIO] = open) -> str:
+def sha256_of(path: str | Path, opened: Callable[..., Any] = open) -> str:
     """SHA-256 as 64 hex digits of a file's bytes, or of what `opened` finds in them, e.g. `gzip.open`."""
     with opened(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

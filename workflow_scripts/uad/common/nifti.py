@@ -17,7 +17,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
-from nibabel.filebasedimages import ImageFileError
+from nibabel.filebasedimages import FileBasedImage, ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
@@ -85,7 +85,8 @@ def open_checked(path: str | Path) -> tuple[nib.Nifti1Image, tuple[int, int, int
         if not isinstance(image, nib.Nifti1Image):
             raise ValueError(f"is a {type(image).__name__}")
         shape, kind = image.shape, image.get_data_dtype().kind
-        offset, stored = int(image.dataobj.offset), image.get_data_dtype().itemsize
+        stored = image.get_data_dtype().itemsize
+        offset = int(image.dataobj.offset)  # type: ignore[attr-defined]  # an ArrayProxy
     except UNREADABLE as error:
         raise unreadable(path) from error
     if len(shape) == 4 and shape[3] == 1:
@@ -115,9 +116,9 @@ def stored_voxels(path: str | Path, image: nib.Nifti1Image) -> ArrayProxy:
     Raises one of `UNREADABLE`, here or when the voxels are taken.
     """
     if not _is_gzip(path):
-        return image.dataobj
+        return image.dataobj  # type: ignore[return-value]  # an ArrayProxy
     with gzip.open(path) as stream:
-        return type(image).from_bytes(stream.read()).dataobj
+        return type(image).from_bytes(stream.read()).dataobj  # type: ignore[return-value]
 
 
 def unreadable(path: str | Path) -> InputError:
@@ -161,7 +162,7 @@ def _first_bytes(path: str | Path) -> bytes:
         return bytes([1])  # what a damaged stream holds is not known
 
 
-def _opened(path: str | Path, head: bytes) -> nib.Nifti1Image:
+def _opened(path: str | Path, head: bytes) -> FileBasedImage:
     """The file as what its bytes say; nibabel alone goes by the name, and .nii and .nii.gz are mixed up at times."""
     compressed = _is_gzip(path)
     if str(path).endswith(".nii.gz" if compressed else ".nii"):

@@ -47,7 +47,7 @@ class Store:
         index = read_table(index_path(prefix))
         if tuple(index.columns) != INDEX_COLUMNS or index["subject"].duplicated().any():
             raise InputError(f"{index_path(prefix)}: is not the index of a store; pack the cohort again")
-        arrays = [_open_array(array_path(prefix, name)) for name in ARRAYS]
+        images, masks, labels = arrays = [_open_array(array_path(prefix, name)) for name in ARRAYS]
         shapes = {array.shape for array in arrays}
         if len(shapes) != 1 or arrays[0].ndim != 4 or len(arrays[0]) != len(index):
             raise InputError(
@@ -57,7 +57,7 @@ class Store:
         if index["row"].tolist() != [str(row) for row in range(len(index))]:
             raise InputError(f"{index_path(prefix)}: its rows are not 0, 1, 2, ...; pack the cohort again")
         typed = index.astype({"row": int, "lesion_ml": float})
-        return cls(*arrays, typed.assign(age=pd.to_numeric(index["age"], errors="coerce")))
+        return cls(images, masks, labels, typed.assign(age=pd.to_numeric(index["age"], errors="coerce")))
 
     @property
     def subjects(self) -> list[str]:

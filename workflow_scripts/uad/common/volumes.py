@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -101,7 +102,8 @@ def label_values(path: str | Path) -> list[int]:
         InputError: as `read_label`.
     """
     image, *_ = open_checked(path)
-    if image.get_data_dtype().kind not in "iu" or (image.dataobj.slope, image.dataobj.inter) != (1, 0):
+    voxels: Any = image.dataobj
+    if image.get_data_dtype().kind not in "iu" or (voxels.slope, voxels.inter) != (1, 0):
         return np.flatnonzero(np.bincount(read_label(path).data.ravel())).tolist()
     try:
         stored = np.asanyarray(stored_voxels(path, image).get_unscaled()).ravel()

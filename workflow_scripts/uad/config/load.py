@@ -157,6 +157,7 @@ def arm_settings(config: Config, arm: str) -> dict[str, Any]:
 def pretraining_settings(config: Config, arm: str) -> dict[str, Any]:
     """The same for what the arm is pre-trained with: `train`, below `train_by_method.<its name>`."""
     method = build_method(config, arm).pretraining()
+    assert method is not None
     name = next(name for name, kind in pretraining.PRETRAININGS.items() if isinstance(method, kind))
     train = _checked(TrainSettings, _train_keys(config, name), f"train_by_method.{name}")
     return {"arm": arm, "method": name, "params": method.params.model_dump(mode="json"), "train": train}

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -139,8 +139,8 @@ def noise2(x: Tensor, y: Tensor, seeds: np.ndarray) -> Tensor:
 
 def _cells(parts: tuple[Tensor, ...], device: torch.device | str) -> tuple[Tensor, Tensor]:
     """The sum of float64 parts as whole cells and a fraction, both float32; the cells cost no precision."""
-    whole = sum(part.floor().float().to(device) for part in parts)
-    fraction = sum((part - part.floor()).float().to(device) for part in parts)
+    whole: Any = sum(part.floor().float().to(device) for part in parts)
+    fraction: Any = sum((part - part.floor()).float().to(device) for part in parts)
     carry = fraction.floor()
     return whole + carry, fraction - carry
 

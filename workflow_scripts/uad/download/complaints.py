@@ -58,7 +58,8 @@ def complaint(reply: requests.Response) -> Refused | Broken:
 
 def connection_error(error: Exception, timeout: float) -> str:
     """What went wrong, without the error's own text, which may hold the query of a signed URL."""
-    kinds, chain = set(), error
+    kinds: set[str] = set()
+    chain: BaseException | None = error
     for _ in range(10):  # requests' error wraps urllib3's, which wraps the system's
         if not isinstance(chain, BaseException):
             break

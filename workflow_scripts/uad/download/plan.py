@@ -95,9 +95,8 @@ def _report(needs: Iterable[Need], settings: Settings, data_dir: str | Path) -> 
     if not states:
         return _NOTHING
     rows = [("", "item", "state", "to fetch", "disk", "licence")]
+    rows += [(s.need.name, s.title, s.status, _size(s.fetch), _size(s.disk), s.licence) for s in states]
     lines = []
-    for state in states:
-        rows.append((state.need.name, state.title, state.status, _size(state.fetch), _size(state.disk), state.licence))
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
     for row, state in zip(rows, [None, *states], strict=True):
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]  # the last column is open
@@ -148,7 +147,7 @@ def _bytes(missing: Sequence[RemoteFile] | None, folder: Path) -> int | None:
     if None in sizes:
         return None
     parts = (folder / f"{file.name}{end}" for file in missing for end in ("", ".part"))
-    return max(0, sum(sizes) - sum(part.stat().st_size for part in parts if part.exists()))
+    return max(0, sum(size or 0 for size in sizes) - sum(part.stat().st_size for part in parts if part.exists()))
 
 
 def _size(count: int | None) -> str:

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Arm(NamedTuple):
-    """A method with its trained network; None where a method trains nothing."""
+    """A method with its trained network, of the class that it makes; None where it trains nothing."""
 
     method: Method
-    network: nn.Module | None
+    network: Any
 
 
 def load_arm(
@@ -38,6 +38,7 @@ def load_arm(
     method.slices_per_pass = slices_per_pass or None
     if not method.trains:
         return Arm(method, None)
+    assert model is not None
     import torch
 
     from uad.networks.weights import load_model, recipe_of
@@ -57,4 +58,4 @@ def ready_to_run(network: nn.Module) -> nn.Module:
     gpu = torch.cuda.is_available()
     if not gpu:
         keep_freed_memory()
-    return network.to("cuda" if gpu else "cpu", memory_format=torch.channels_last)
+    return network.to("cuda" if gpu else "cpu", memory_format=torch.channels_last)  # type: ignore[call-overload]  # stub lacks it

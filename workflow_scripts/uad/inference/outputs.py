@@ -21,7 +21,7 @@ from uad.common.files import atomic_path, sha256_of
 from uad.common.store import new_array
 from uad.common.tabular import read_table, write_table
 
-TYPES = {"reconstruction": np.dtype(np.float16), "map": np.dtype(np.float32)}
+TYPES: dict[str, np.dtype[Any]] = {"reconstruction": np.dtype(np.float16), "map": np.dtype(np.float32)}
 ENSEMBLE = "ens"
 
 

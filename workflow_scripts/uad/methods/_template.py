@@ -31,6 +31,7 @@ class MyMethod(Method):
     """One line: what the method holds to be healthy."""
 
     Params = MyParams
+    params: MyParams
     gives = "reconstruction"  # the map is then |image - reconstruction|; "map": the hook anomaly_map draws it
     trains = True  # False: there is no network, and the hooks get None for it
     gpu_hours = 0.5  # time limit of one training at the paper's size, which a cluster is asked for

@@ -24,6 +24,7 @@ class AE(Method):
     """Compress and decompress; what the bottleneck cannot carry differs."""
 
     Params = AEParams
+    params: AEParams
     gpu_hours = 0.5
 
     def network(self, shape: tuple[int, int]) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pydantic
 
@@ -28,7 +28,7 @@ class Method:
 
     A method either reconstructs (`gives = "reconstruction"`; the anomaly map is then the absolute difference
     inside the brain) or draws an anomaly map itself (`gives = "map"`).  Hooks import torch inside, because the
-    Snakefile reads the class attributes at every start.
+    Snakefile reads the class attributes at every start.  The `network` they get is the one that `network` made.
     """
 
     Params: ClassVar[type[pydantic.BaseModel]] = NoParams
@@ -36,12 +36,13 @@ class Method:
     gives: ClassVar[str] = "reconstruction"
     trains: ClassVar[bool] = True
     reads_noise_levels: ClassVar[bool] = False  # diffusion: runs at each t_test, and as an ensemble
-    postprocess: ClassVar[bool] = True  # False: the map enters after post-processing (controls)
+    postprocess: bool = True  # False: the map enters after post-processing (controls)
     control: ClassVar[bool] = False  # proves the metrics; not a competitor
     chunk: int = 1  # consecutive slices of one volume that a training batch holds side by side
     gpu_hours: ClassVar[float] = 1.0  # time limit of one training on one GPU, asked from the cluster
     passes: ClassVar[int] = 1  # of the network per slice that is reconstructed
     RECIPE_VERSION: ClassVar[int] = 1  # raise when the numbers change
+    params: Any  # an instance of `Params`: a method names the class, and mypy checks the keys it reads
 
     def __init__(self, params: pydantic.BaseModel) -> None:
         self.params = params
@@ -72,11 +73,11 @@ class Method:
         """What is trained first, in a job of its own; None: the network starts from random weights."""
         return None
 
-    def start_from(self, network: nn.Module, weights: str | Path) -> None:
+    def start_from(self, network: Any, weights: str | Path) -> None:
         """Fill the fresh network with the model file that `pretraining` made."""
         raise TypeError(f"{type(self).__name__} is not pre-trained")
 
-    def loss(self, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
+    def loss(self, network: Any, images: Tensor, generator: Generator) -> Tensor:
         """Training loss of a batch of slices [B, 1, H, W] in [0, 1]; all randomness from `generator`.
 
         B is a multiple of `chunk`: the consecutive slices of one volume follow each other.  On healthy validation
@@ -89,21 +90,19 @@ class Method:
 
         return torch.optim.Adam(weights, learning_rate, fused=True)
 
-    def by_slices(self, module: Callable[..., Tensor], *slices: Tensor | None) -> Tensor:
-        """module(*slices) for tensors of equal length (or None), `slices_per_pass` at a time."""
+    def by_slices(self, module: Callable[..., Tensor], first: Tensor, *rest: Tensor | None) -> Tensor:
+        """module(first, *rest) for tensors of equal length (or None), `slices_per_pass` at a time."""
         import torch
 
-        count = len(slices[0])
+        count = len(first)
         size = self.slices_per_pass or count
         portions = (
-            [tensor if tensor is None else tensor[start : start + size] for tensor in slices]
+            [tensor if tensor is None else tensor[start : start + size] for tensor in (first, *rest)]
             for start in range(0, count, size)
         )
         return torch.cat([module(*portion) for portion in portions])
 
-    def reconstruct(
-        self, network: nn.Module | None, images: Tensor, t_tests: list[int], generator: Generator
-    ) -> Tensor:
+    def reconstruct(self, network: Any, images: Tensor, t_tests: list[int], generator: Generator) -> Tensor:
         """Reconstruct a volume [Z, 1, H, W] in [0, 1] once per noise level: [T, Z, 1, H, W], not clamped.
 
         T is 1, and `t_tests` empty, for methods without noise levels.  `generator` lives on the CPU, so that a GPU
@@ -128,7 +127,7 @@ class TrainsInParts(Method):
         """Which of the `parts` moves in this step."""
         raise NotImplementedError
 
-    def part_loss(self, part: str, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
+    def part_loss(self, part: str, network: Any, images: Tensor, generator: Generator) -> Tensor:
         """Training loss of one of the `parts`; the weights of the others are frozen meanwhile."""
         raise NotImplementedError
 

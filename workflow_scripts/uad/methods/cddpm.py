@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from uad.methods.ddpm import DDPM
 from uad.methods.settings import ConditionedDiffusionSettings
@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from uad.methods.base import Method
+    from uad.networks.conditioned import ConditionedUNet
 
 
 class ConditionedDDPM(DDPM):
     """An encoder turns the noise-free slice into a vector that scales and shifts every residual block."""
 
     Params = ConditionedDiffusionSettings
+    params: ConditionedDiffusionSettings
     gpu_hours = 4.0
 
     def network(self, shape: tuple[int, int]) -> nn.Module:
@@ -37,12 +39,12 @@ class ConditionedDDPM(DDPM):
 
         return SparK.of(self.params) if self.params.spark else None
 
-    def start_from(self, network: nn.Module, weights: str | Path) -> None:
-        from uad.methods.pretraining import load_encoder
+    def start_from(self, network: Any, weights: str | Path) -> None:
+        from uad.methods.pretraining import SparK, load_encoder
 
-        load_encoder(network.encoder, weights, self.pretraining())
+        load_encoder(network.encoder, weights, SparK.of(self.params))
 
-    def condition(self, network: nn.Module, images: Tensor) -> Tensor:
+    def condition(self, network: ConditionedUNet, images: Tensor) -> Tensor:
         return self.by_slices(network.encoder, images)
 
 

@@ -28,6 +28,7 @@ class DAE(Method):
     """What looks like noise, lesions among it, is removed; at test no noise is added."""
 
     Params = DAEParams
+    params: DAEParams
     gpu_hours = 1.0
     RECIPE_VERSION = 2
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from uad.methods.base import Method
 from uad.methods.settings import DiffusionSettings
@@ -18,6 +18,7 @@ class DDPM(Method):
     """Noise the input to level t_test and let the U-Net predict the healthy slice."""
 
     Params = DiffusionSettings
+    params: DiffusionSettings
     section = "diffusion"
     reads_noise_levels = True
     gpu_hours = 4.0
@@ -45,7 +46,7 @@ class DDPM(Method):
         unet = partial(self.by_slices, network)
         return torch.stack([self.denoiser.reconstruct(unet, images, t, generator, condition) for t in t_tests])
 
-    def condition(self, network: nn.Module, images: Tensor) -> Tensor | None:
+    def condition(self, network: Any, images: Tensor) -> Tensor | None:
         """What the U-Net is told about the noise-free slices [B, 1, H, W]: here nothing."""
         return None
 

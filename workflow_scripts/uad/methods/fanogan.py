@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
     from torch.optim import Optimizer
 
+    from uad.networks.adversarial import AdversarialAutoencoder, Critic
+
 
 class FAnoGANParams(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid")
@@ -31,6 +33,7 @@ class FAnoGAN(TrainsInParts):
     """First a Wasserstein GAN; then, with it frozen, the encoder whose latents reconstruct the input."""
 
     Params = FAnoGANParams
+    params: FAnoGANParams
     parts = ("critic", "generator", "encoder")
     gpu_hours = 2.0
     RECIPE_VERSION = 3
@@ -55,7 +58,7 @@ class FAnoGAN(TrainsInParts):
     def judged_from(self, max_steps: int) -> int:
         return min(round(self.params.gan_share * max_steps), max_steps - 1)
 
-    def part_loss(self, part: str, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
+    def part_loss(self, part: str, network: AdversarialAutoencoder, images: Tensor, generator: Generator) -> Tensor:
         if part == "encoder":
             network.generator.eval()  # frozen: its batch statistics stay too
             network.critic.eval()
@@ -70,7 +73,7 @@ class FAnoGAN(TrainsInParts):
 
         return torch.randn(len(images), self.params.z_dim, generator=generator, device=images.device)
 
-    def _critic_loss(self, network: nn.Module, real: Tensor, generator: Generator) -> Tensor:
+    def _critic_loss(self, network: AdversarialAutoencoder, real: Tensor, generator: Generator) -> Tensor:
         import torch
 
         from uad.networks.adversarial import gradient_penalty
@@ -84,7 +87,7 @@ class FAnoGAN(TrainsInParts):
         self.terms.update(critic_distance=distance.detach(), gradient_penalty=penalty.detach())
         return self.params.gradient_penalty * penalty - distance
 
-    def loss(self, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
+    def loss(self, network: AdversarialAutoencoder, images: Tensor, generator: Generator) -> Tensor:
         """izi_f: mean squared error of the pixels plus `kappa` times that of the critic's features."""
         images = 2 * images - 1
         reconstruction = network(images)
@@ -98,7 +101,7 @@ class FAnoGAN(TrainsInParts):
         return (self.by_slices(network, 2 * images - 1)[None] + 1) / 2
 
 
-def mean_score(critic: nn.Module, images: Tensor) -> Tensor:
+def mean_score(critic: Critic, images: Tensor) -> Tensor:
     """Mean over the batch of what the critic says, its last layer in full precision also under autocast.
 
     The scores' level is free and drifts far from 0; half precision would round their differences away.

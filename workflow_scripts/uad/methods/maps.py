@@ -72,6 +72,7 @@ class Maps(Method):
     """
 
     Params = MapsParams
+    params: MapsParams
     gives = "map"
     trains = False
     RECIPE_VERSION = 2
@@ -79,8 +80,8 @@ class Maps(Method):
     def __init__(self, params: MapsParams) -> None:
         super().__init__(params)
         self.per_fold = "fold" in _names(params.folder or params.table)
-        self._maps: _Folder | _Table | None = None
-        self._met: _Met | None = None
+        self._maps: _Folder | _Table  # from `enter` on
+        self._met: _Met
 
     def arguments(self) -> str:
         """`options` as a command line: `--<key> <value> ...`."""
@@ -116,6 +117,7 @@ class Maps(Method):
         return self._met.doubts()
 
     def _folder(self, cohort: str, modality: str, fold: int) -> str:
+        assert self.params.folder is not None
         return self.params.folder.format(cohort=cohort, modality=modality, fold=fold)
 
 
@@ -243,7 +245,7 @@ def _load(path: Path) -> tuple[np.ndarray, str]:
         if path.suffix == ".npy":
             values = np.load(path, allow_pickle=False)
         else:
-            image = nib.load(path)
+            image: Any = nib.load(path)
             values, turn = _to_store_axes(np.asanyarray(image.dataobj), image)
             values = values.transpose()
         if values.dtype.kind not in "biuf":

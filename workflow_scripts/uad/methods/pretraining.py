@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
     from torch.optim import Optimizer
 
+    from uad.networks.resnet import ResNetEncoder
+    from uad.networks.spark import MaskedAutoencoder
+
 
 class SparKParams(SparkSettings):
     """What to pre-train, and how."""
@@ -30,11 +33,13 @@ class SparK(Method):
     """Hide two thirds of a slice and let encoder and decoder complete it; the encoder is kept."""
 
     Params = SparKParams
+    params: SparKParams
     gpu_hours = 0.5
 
     @classmethod
     def of(cls, params: ConditionedDiffusionSettings) -> SparK:
         """The pre-training that an arm's parameters ask for in `spark`, of the encoder in `encoder`."""
+        assert params.spark is not None
         chosen = params.spark.model_dump()
         return cls(SparKParams(encoder=params.encoder, optimizer=params.spark_optimizer, **chosen))
 
@@ -58,7 +63,7 @@ class SparK(Method):
         cells = draw_cells(padded, self.params.mask_ratio, generator)
         return hidden_pixel_error(network(padded, cells), padded, cells, inside)
 
-    def kept(self, network: nn.Module) -> nn.Module:
+    def kept(self, network: MaskedAutoencoder) -> nn.Module:
         """The part of the trained network that arms start from."""
         return network.encoder
 
@@ -66,7 +71,7 @@ class SparK(Method):
 PRETRAININGS: dict[str, type[SparK]] = {"spark": SparK}
 
 
-def load_encoder(encoder: nn.Module, path: str | Path, spark: SparK) -> None:
+def load_encoder(encoder: ResNetEncoder, path: str | Path, spark: SparK) -> None:
     """Fill an arm's encoder with the model file of its pre-training; `fc` keeps its random weights.
 
     Raises:

@@ -11,6 +11,8 @@ from uad.methods.vae import VAE, VAEParams
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
+    from uad.networks.variational import VariationalAutoencoder
+
 
 class SVAEParams(VAEParams):
     z_dim: int = pydantic.Field(128, gt=0, multiple_of=4)
@@ -23,6 +25,7 @@ class SVAE(VAE):
     """A VAE over short sequences of slices."""
 
     Params = SVAEParams
+    params: SVAEParams
 
     def __init__(self, params: SVAEParams) -> None:
         super().__init__(params)
@@ -33,7 +36,7 @@ class SVAE(VAE):
 
         return SequenceVariationalAutoencoder(*shape, **self.params.model_dump(include={"z_dim", "mixer", "layers"}))
 
-    def loss(self, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
+    def loss(self, network: VariationalAutoencoder, images: Tensor, generator: Generator) -> Tensor:
         return super().loss(network, images.unflatten(0, (-1, self.chunk)), generator)
 
     def reconstruct(self, network: nn.Module, images: Tensor, t_tests: list[int], generator: Generator) -> Tensor:

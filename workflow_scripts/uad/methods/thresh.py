@@ -24,6 +24,7 @@ class Thresh(Method):
     """Bright voxels are anomalous."""
 
     Params = ThreshParams
+    params: ThreshParams
     gives = "map"
     trains = False
 

@@ -11,6 +11,8 @@ from uad.methods.base import Method
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
+    from uad.networks.variational import VariationalAutoencoder
+
 
 class VAEParams(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid")
@@ -26,6 +28,7 @@ class VAE(Method):
     """Sample a latent around its mean in training; at test the mean itself is decoded."""
 
     Params = VAEParams
+    params: VAEParams
     gpu_hours = 0.5
 
     def network(self, shape: tuple[int, int]) -> nn.Module:
@@ -33,7 +36,7 @@ class VAE(Method):
 
         return VariationalAutoencoder(*shape, z_dim=self.params.z_dim)
 
-    def loss(self, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
+    def loss(self, network: VariationalAutoencoder, images: Tensor, generator: Generator) -> Tensor:
         mu, logvar = (values.float() for values in network.encode(images))
         distance = (network.decode(sample_latent(mu, logvar, generator)) - images).abs().flatten(-3)
         divergence = kl_to_standard_normal(mu, logvar)

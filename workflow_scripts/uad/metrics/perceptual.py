@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels_in: int, channels: int, stride: int, dilation: int) -> None:
         super().__init__()
-        around = {"padding": dilation, "dilation": dilation, "bias": False}
+        around: dict[str, Any] = {"padding": dilation, "dilation": dilation, "bias": False}
         self.conv1 = nn.Conv3d(channels_in, channels, 3, stride=stride, **around)
         self.bn1 = nn.BatchNorm3d(channels)
         self.conv2 = nn.Conv3d(channels, channels, 3, **around)

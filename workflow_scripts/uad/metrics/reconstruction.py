@@ -63,8 +63,8 @@ def psnr(image: np.ndarray, reconstruction: np.ndarray) -> float:
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
     # float64, because sums of float32 depend on the number of threads in the digits that the metric files keep
-    pair = (torch.from_numpy(np.asarray(volume, np.float64)) for volume in (reconstruction, image))
-    return float(peak_signal_noise_ratio(*pair, data_range=1.0))
+    first, second = (torch.from_numpy(np.asarray(volume, np.float64)) for volume in (reconstruction, image))
+    return float(peak_signal_noise_ratio(first, second, data_range=1.0))
 
 
 def histogram(values: np.ndarray) -> np.ndarray:

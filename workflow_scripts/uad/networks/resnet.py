@@ -62,13 +62,13 @@ class Residual(nn.Module):
         super().__init__()
         self.branch = (bottleneck_branch if bottleneck else basic_branch)(in_channels, width, stride)
         out_channels = 4 * width if bottleneck else width
-        self.shortcut = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
             projection = conv(in_channels, out_channels, 1, stride)
             self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(out_channels))
         self.drop_path = DropPath(drop_path)
         # The branch starts at zero, so that a fresh block passes its input on.
-        nn.init.zeros_(self.branch[-1].weight)
+        nn.init.zeros_(self.branch[-1].weight)  # type: ignore[arg-type]  # of a batch norm
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.shortcut(x) + self.drop_path(self.branch(x)))
@@ -113,7 +113,7 @@ class ResNetEncoder(nn.Module):
                 residuals.append(Residual(channels, width * 2**stage, stride, bottleneck, next(rates)))
                 channels = self.pyramid[stage]
             self.stages.append(nn.Sequential(*residuals))
-        self.fc = nn.Linear(channels, output_dim)
+        self.fc: nn.Module = nn.Linear(channels, output_dim)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

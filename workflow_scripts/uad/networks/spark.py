@@ -46,6 +46,7 @@ class Visibility:
         """For a map [B, C, h, w]: what is seen, bool [B, 1, h, w], and its places among the B * h * w pixels."""
         size = x.shape[2:]
         if size not in self._masks:
+            assert self.cells is not None
             rows, columns = (length // count for length, count in zip(size, self.cells.shape[1:], strict=True))
             seen = self.cells.repeat_interleave(rows, 1).repeat_interleave(columns, 2)
             self._masks[size] = seen[:, None], seen.flatten().nonzero()[:, 0]

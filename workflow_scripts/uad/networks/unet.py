@@ -174,7 +174,7 @@ class UNet(nn.Module):
             skips.append(h)
         h = self.middle2(self.attention(self.middle1(h, embedding)), embedding)
         for stage in self.up:
-            for block in stage:
+            for block in stage:  # type: ignore[attr-defined]  # a list of modules
                 if block.resample is None:
                     h = torch.cat([h, skips.pop()], dim=1)
                 h = block(h, embedding)

@@ -83,6 +83,7 @@ class Mixer(nn.Module):
 
     def __init__(self, width: int, kind: str, layers: int):
         super().__init__()
+        self.layers: nn.Module
         if kind == "transformer":
             # built one by one: nn.TransformerEncoder would start all layers from the same weights
             stack = (

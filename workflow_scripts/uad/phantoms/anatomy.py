@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -56,7 +57,8 @@ def covering_grid(
     affine = np.eye(4)
     affine[:3, :3] = directions
     affine[:3, 3] = centre - directions @ (np.array(shape) - 1) / 2
-    return Grid(tuple(shape), affine)
+    x, y, z = shape
+    return Grid((x, y, z), affine)
 
 
 @dataclass
@@ -146,7 +148,7 @@ class Subject:
         index: int,
         pose: str,
         age: float,
-        lesions: list[Blob | Caps] | None = None,
+        lesions: Sequence[Blob | Caps] | None = None,
     ):
         self.key = (seed, cohort, index)
         self.age = age

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xlwt
@@ -81,7 +82,8 @@ def _write_table(path: Path, subjects: int, seed: int) -> Path:
             if value is not None:
                 sheet.write(number, column, value)
     codes = book.add_sheet("Ethnicity")
-    for number, row in enumerate([("ID", "ETHNIC"), (1, "White"), (3, "Asian or Asian British")]):
+    ethnic: list[list[Any]] = [["ID", "ETHNIC"], [1, "White"], [3, "Asian or Asian British"]]
+    for number, row in enumerate(ethnic):
         for column, value in enumerate(row):
             codes.write(number, column, value)
     buffer = io.BytesIO()
@@ -91,7 +93,7 @@ def _write_table(path: Path, subjects: int, seed: int) -> Path:
     return path
 
 
-def _row(seed: int, index: int) -> list[object]:
+def _row(seed: int, index: int) -> list[Any]:
     rng = stream(seed, "ixi", index, "table")
     age = subject_age(seed, index)
     sex = int(rng.integers(1, 3))

@@ -6,6 +6,7 @@ intensity also occurs in healthy heads and no threshold finds it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -80,7 +81,7 @@ class Caps:
         return step(reach - gap) * step(scene.wm - 0.5, 0.5) * step(-scene.distance - 15)
 
 
-def label_map(lesions: list[Blob | Caps], scene: Scene) -> np.ndarray:
+def label_map(lesions: Sequence[Blob | Caps], scene: Scene) -> np.ndarray:
     """uint8 label of each voxel [X, Y, Z]; a later lesion of the list lies over an earlier one."""
     labels = np.zeros(len(scene.voxels), np.uint8)
     for lesion, weight in zip(lesions, scene.lesion_weights, strict=True):

@@ -67,13 +67,13 @@ def head_maps() -> HeadMaps:
 def _tissue_map(name: str) -> np.ndarray:
     file = f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
     # found without importing nilearn, which takes longer than all the rest here
-    nilearn = Path(find_spec("nilearn").submodule_search_locations[0])
-    fine = np.asarray(nib.load(nilearn / "datasets" / "data" / file).dataobj)
+    nilearn = Path(find_spec("nilearn").submodule_search_locations[0])  # type: ignore[union-attr, index]  # is there
+    fine = np.asarray(nib.Nifti1Image.from_filename(nilearn / "datasets" / "data" / file).dataobj)
     low = _MNI_ORIGIN - BOX_LOW.astype(int)
     high = (BOX_HIGH - BOX_LOW).astype(int) - low - fine.shape
     fine = np.pad(fine.astype(np.uint16), list(zip(low, high, strict=True)))
     corners = [fine[i::MAP_MM, j::MAP_MM, k::MAP_MM] for i, j, k in np.ndindex(MAP_MM, MAP_MM, MAP_MM)]
-    return sum(corners).astype(np.float32) / (255 * MAP_MM**3)
+    return np.asarray(sum(corners)).astype(np.float32) / (255 * MAP_MM**3)
 
 
 def _distance(mask: np.ndarray) -> np.ndarray:
@@ -94,7 +94,7 @@ def _coordinates(shape: tuple[int, ...]) -> list[np.ndarray]:
 
 def _ellipsoid(shape: tuple[int, ...], centre: tuple[float, ...], radii: tuple[float, ...]) -> np.ndarray:
     axes = zip(_coordinates(shape), centre, radii, strict=True)
-    return sum(((values - middle) / radius) ** 2 for values, middle, radius in axes) < 1
+    return np.asarray(sum(((values - middle) / radius) ** 2 for values, middle, radius in axes)) < 1
 
 
 def _lateral_ventricles(tissue: np.ndarray, distance: np.ndarray) -> np.ndarray:

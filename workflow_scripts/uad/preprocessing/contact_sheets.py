@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,7 @@ def draw_sheets(rows: pd.DataFrame, folder: Path) -> list[Path]:
     return paths
 
 
-def _remark(row) -> str:
+def _remark(row: Any) -> str:
     """What is to be seen on a scan, most important first; without the file's name, which would fill the cell."""
     message = re.sub(r"^.*?\.nii(\.gz)?: ", "", row.message)
     return "; ".join(text for text in (message, row.flag, row.outlier) if text)

@@ -21,7 +21,8 @@ def bounding_box(mask: np.ndarray, last_plane: str) -> Box:
     for axis in range(3):
         planes = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
         box.append(slice(int(planes[0]), int(planes[-1]) + 1 - lost))
-    return tuple(box)
+    x, y, z = box
+    return x, y, z
 
 
 def crop(volume: Volume, box: Box) -> Volume:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -65,7 +65,7 @@ def pack(
     if unknown:
         raise InputError(f"{cohort_table}: does not list {unknown[0]}, which was preprocessed; run ingest again")
     x, y, z = final_shape(settings)
-    types = dict(zip(ARRAYS, (np.dtype(settings.dtype), np.uint8, np.uint8), strict=True))
+    types = dict(zip(ARRAYS, (settings.dtype, "uint8", "uint8"), strict=True))
     voxel_ml = (spacing_mm / settings.factor) ** 3 / 1000
     lesion_ml, flags = [], {}
     with ExitStack() as stack:
@@ -98,7 +98,7 @@ def _scans(shard_tables: Sequence[str | Path], modality: str) -> pd.DataFrame:
     return rows
 
 
-def _packed(row, settings: PackSettings, spacing_mm: float, limits: PlausibleSettings) -> tuple[Packed, str]:
+def _packed(row: Any, settings: PackSettings, spacing_mm: float, limits: PlausibleSettings) -> tuple[Packed, str]:
     """One row of a shard table as a packed volume, and what it has lost beyond the limits."""
     image, mask = read_image_of_any_unit(row.image), read_label(row.mask)
     label = read_label(row.label).data if row.label else np.zeros_like(mask.data)
@@ -123,7 +123,8 @@ def _packed(row, settings: PackSettings, spacing_mm: float, limits: PlausibleSet
 
 def final_shape(settings: PackSettings) -> tuple[int, int, int]:
     """Shape (x, y, z) of a packed volume, e.g. (96, 96, 50)."""
-    return tuple(_scaled(n, settings.factor) for n in settings.crop)
+    x, y, z = (_scaled(n, settings.factor) for n in settings.crop)
+    return x, y, z
 
 
 def pack_volume(image: np.ndarray, mask: np.ndarray, label: np.ndarray, settings: PackSettings) -> Packed:

@@ -86,7 +86,8 @@ def judged(scan: Scan, row: Mapping[str, Any], limits: PlausibleSettings, flagge
         row: what the stage measured; keys that it lacks are not judged.
         flagged_before: the flag of the stage before.
     """
-    refused, flags = [], [flagged_before] if flagged_before else []
+    refused: list[str] = []
+    flags = [flagged_before] if flagged_before else []
     for key, value in _measures(scan, row).items():
         limit: Limits = getattr(limits, key)
         for level, texts in (("refuse", refused), ("flag", flags)):

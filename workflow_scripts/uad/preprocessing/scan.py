@@ -62,6 +62,7 @@ def scans_of(rows: pd.DataFrame) -> list[Scan]:
         used = [modality for modality in MODALITIES if row[modality]]
         digests = row.get("sha256", "").split(";")  # one per modality, in this order
         for modality, digest in zip_longest(used, digests[: len(used)], fillvalue=""):
-            state = (row[flag] == "1" for flag in ("stripped", "registered", "bias_corrected"))
-            scans.append(Scan(row["subject"], modality, row[modality], row["mask"], row["label"], *state, digest))
+            state = {flag: row[flag] == "1" for flag in ("stripped", "registered", "bias_corrected")}
+            files = {"image": row[modality], "mask": row["mask"], "label": row["label"], "sha256": digest}
+            scans.append(Scan(row["subject"], modality, **files, **state))
     return scans

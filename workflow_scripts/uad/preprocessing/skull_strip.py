@@ -22,6 +22,7 @@ from uad.preprocessing.shard import Progress, Row, input_hashes, run_shard, sett
 
 if TYPE_CHECKING:
     from uad.config.model import PlausibleSettings, PreprocessSettings
+    from uad.preprocessing.hd_bet import HdBet
 
 
 def skull_strip_shard(
@@ -101,7 +102,7 @@ class SkullStrip:
         return digest
 
     @cached_property
-    def hd_bet(self):
+    def hd_bet(self) -> HdBet:
         from uad.preprocessing.hd_bet import HdBet, choose_device
 
         settings = self.settings.hd_bet

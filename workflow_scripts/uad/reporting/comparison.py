@@ -54,7 +54,7 @@ def compare(tables: Mapping[int, pd.DataFrame], arms: Sequence[Mapping[str, Any]
         found = answers.get(key, [])
         why = "" if found else _why(cell, modality, tables, arms)
         half = half_band(cell.cohort, cell.metric, cell.mean, cell.std)
-        for ours in found or [None]:
+        for ours in found or (None,):
             difference = math.nan if ours is None else ours["mean"] - cell.mean
             rows.append({
                 "table": int(cell.table), "row": _row_name(cell), "cohort": cell.cohort, "modality": modality,

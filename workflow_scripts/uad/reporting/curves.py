@@ -35,9 +35,9 @@ _COLUMNS = 4
 _LOG_FROM = 5  # values that span more than this factor get a logarithmic axis
 _STEPS = [1, 2, 2.5, 5, 10]
 # Folds of one arm lie close together: training is a pale band below the thin lines of validation.
-_PALE = {"linewidth": 1.5, "alpha": 0.5, "zorder": 2}
-_THIN = {"linewidth": 0.7, "zorder": 3}
-_BEST = {
+_PALE: dict[str, Any] = {"linewidth": 1.5, "alpha": 0.5, "zorder": 2}
+_THIN: dict[str, Any] = {"linewidth": 0.7, "zorder": 3}
+_BEST: dict[str, Any] = {
     "marker": "o",
     "markersize": 3.2,
     "markerfacecolor": "white",
@@ -147,7 +147,7 @@ def _panels_of(arm: str, title: str, curves: Mapping[int, pd.DataFrame]) -> Iter
     parts = [name for name in names if name.startswith(_PART)]
     terms = [name for name in names if name not in ("step", TRAINING, VALIDATION, *parts)]
     judged = TRAINING if TRAINING in names else _judged_part(parts, curves)
-    of_part = f": {judged.removeprefix(_PART)}" if judged in parts else ""
+    of_part = f": {judged.removeprefix(_PART)}" if judged and judged in parts else ""
     yield _Panel(arm, title + of_part, curves, judged, VALIDATION)
     for name in (part for part in parts if part != judged):
         yield _Panel(arm, f"{title}: {name.removeprefix(_PART)}", curves, name)

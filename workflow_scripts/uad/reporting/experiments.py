@@ -66,8 +66,8 @@ def contrast_figure(
     columns, looks = _columns(pair, *found["t_tests"]), style.looks(arms)
     side = (style.DOUBLE_CM - 1.3) / (len(columns) + 2 * _GAP)
     with style.context():
-        figure = style.new_figure(style.DOUBLE_CM, side * height / width * len(contrasts) + 2.4)
-        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+        size = style.DOUBLE_CM, side * height / width * len(contrasts) + 2.4
+        figure = style.new_figure(*size, w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
         grid = figure.add_gridspec(len(contrasts), 8, width_ratios=[1, _GAP, 1, 1, 1, _GAP, 1, 1])
         for column in columns:
             panels = [figure.add_subplot(grid[row, column.place]) for row in range(len(contrasts))]
@@ -122,7 +122,7 @@ def _show(panel: Axes, picture: np.ndarray, source: np.ndarray | None) -> None:
 
 
 def _underline(panel: Axes, colour: str) -> None:
-    place = {"transform": panel.transAxes, "clip_on": False, "solid_capstyle": "butt"}
+    place: dict[str, Any] = {"transform": panel.transAxes, "clip_on": False, "solid_capstyle": "butt"}
     panel.plot([0, 1], [1.02, 1.02], color=colour, linewidth=2, **place)
 
 

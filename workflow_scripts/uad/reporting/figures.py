@@ -23,7 +23,7 @@ Arm = Mapping[str, Any]
 Place = tuple[str, str]  # cohort, modality
 
 _DASH = (5, 2)  # of an ensemble, in line widths
-_END = {"marker": "o", "markerfacecolor": "white", "markevery": [1]}  # the last of a line's two points
+_END: dict[str, Any] = {"marker": "o", "markerfacecolor": "white", "markevery": [1]}  # the last of a line's two points
 _SHIFT = 0.05  # sideways step between arms, as a share of the step between noise levels: keeps error bars apart
 
 
@@ -95,7 +95,7 @@ def _dice(rows: pd.DataFrame, arm: Arm, ens: int, place: Place, t_test: str, fol
 
 def _draw_ensemble(panel: Axes, ensemble: Cell, look: style.Look, start: float, end: float) -> None:
     if ensemble.fold_means:
-        dash = {"linestyle": (start, _DASH), "linewidth": 1.0, "zorder": 1.9, **_END, "marker": look.marker}
+        dash = _END | {"linestyle": (start, _DASH), "linewidth": 1.0, "zorder": 1.9, "marker": look.marker}
         panel.axhline(ensemble.mean, xmax=end, color=look.colour, clip_on=False, **dash)
 
 

@@ -79,7 +79,8 @@ def brain_box(image: np.ndarray) -> tuple[slice, slice]:
     if not inside.any():
         return slice(None), slice(None)
     spans = [np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0)]
-    return tuple(slice(max(int(span[0]) - _MARGIN, 0), int(span[-1]) + _MARGIN + 1) for span in spans)
+    rows, columns = (slice(max(int(span[0]) - _MARGIN, 0), int(span[-1]) + _MARGIN + 1) for span in spans)
+    return rows, columns
 
 
 def examples_figure(
@@ -109,8 +110,7 @@ def examples_figure(
     side = max(side, _TITLE_CM)
     with style.context():
         size = (side * len(keys) + _LABEL_CM) * blocks, side * height / width * (rows + 1) + 2.0
-        figure = style.new_figure(*size)
-        figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)
+        figure = style.new_figure(*size, w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)
         grid = figure.subplots(rows + 1, len(keys) * blocks, squeeze=False)
         _draw_scan(grid[0], first, ("image", "label") if predicts else ("image",), slices)
         labels, looks = {arm["arm"]: arm["label"] for arm in arms}, style.looks(arms)
@@ -148,7 +148,7 @@ def _draw_scan(
 def _name_row(panel: Axes, label: str, colour: str) -> None:
     text = label.replace(", ", ",\n")
     panel.set_ylabel(text, rotation=0, ha="right", va="center", labelpad=7)
-    place = {"transform": panel.transAxes, "clip_on": False, "solid_capstyle": "butt"}
+    place: dict[str, Any] = {"transform": panel.transAxes, "clip_on": False, "solid_capstyle": "butt"}
     panel.plot([-0.045, -0.045], [0, 1], color=colour, linewidth=3, **place)
 
 
@@ -171,15 +171,15 @@ def draw_panel(
         panel.set_facecolor("#eeeeee")
         panel.imshow(np.full(shape, np.nan))
         text = "missing" if arrays is None else "none"
-        place = {"ha": "center", "va": "center", "fontsize": 6 if note else 4}
+        place: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 6 if note else 4}
         panel.text(0.5, 0.5, text, transform=panel.transAxes, color="#555555", **place)
     elif key == "map":
         top = float(np.nanmax(arrays[key])) if top is None else top
         panel.imshow(arrays[key], cmap="inferno", vmin=0, vmax=top or 1, interpolation="nearest")
         if not note:
             return
-        text = panel.text(0.97, 0.03, f"max {top:.2g}", transform=panel.transAxes, ha="right", color="white")
-        text.set(fontsize=6, path_effects=[withStroke(linewidth=1.5, foreground="black")])
+        maximum = panel.text(0.97, 0.03, f"max {top:.2g}", transform=panel.transAxes, ha="right", color="white")
+        maximum.set(fontsize=6, path_effects=[withStroke(linewidth=1.5, foreground="black")])
     elif key in ("prediction", "label"):
         panel.imshow(arrays["image"], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         mask = np.ma.masked_equal(arrays[key], 0)

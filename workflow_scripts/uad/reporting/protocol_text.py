@@ -22,7 +22,8 @@ def value_in_force(config: Mapping[str, Any], key: str) -> Any:
 
 def choices_parts(protocol: str, config: Mapping[str, Any]) -> list[Part]:
     """Every choice with the value the run really has; those that the configuration changed come first."""
-    changed, kept = [], []
+    changed: list[list[str]] = []
+    kept: list[list[str]] = []
     for choice in filter(lambda choice: _concerns(choice.key, config), CHOICES):
         found, asked = value_in_force(config, choice.key), getattr(choice, protocol)
         row = [choice.id, f"`{choice.key}`", _text(found), _text(asked), choice.about]

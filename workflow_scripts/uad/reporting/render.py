@@ -90,7 +90,8 @@ def render_latex(sheet: Table) -> str:
 
 def _latex_parts(sheet: Table) -> Iterator[Table]:
     """The sheet cut between column groups into sheets that are narrow enough to print."""
-    groups, start = [], len(sheet.words)
+    groups: list[tuple[str, int]] = []
+    start = len(sheet.words)
     for group in sheet.groups:
         width = sum(width for _, width in groups)
         if groups and width + group[1] > _LATEX_COLUMNS:

@@ -6,7 +6,7 @@ The paper's cells lead (`uad.reporting.comparison`), so nothing that was not run
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ _PHANTOM = Marked(
 )
 
 
-def _table(heads: Sequence[str], rows: Iterable[Iterable[str]], words: Collection[int] = (0,), note: str = "") -> Table:
+def _table(heads: Sequence[str], rows: Iterable[Iterable[str]], words: Sequence[int] = (0,), note: str = "") -> Table:
     return Table(heads, [list(map(Cell, row)) for row in rows], note, words)
 
 

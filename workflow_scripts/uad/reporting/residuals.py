@@ -25,10 +25,9 @@ def two_slices(label: np.ndarray, image: np.ndarray) -> tuple[int, int]:
     Where all the lesion lies close to the first slice, the second is the one with the largest brain outside.
     """
     first = lesion_slice(label, image)
-    far = np.abs(np.arange(len(image)) - first) >= max(len(image) // 6, _APART)
-    if not far.any():
+    far = np.flatnonzero(np.abs(np.arange(len(image)) - first) >= max(len(image) // 6, _APART))
+    if not len(far):
         raise InputError(f"a volume of {len(image)} slices is too flat for two examples")
-    far = np.where(far)[0]
     return first, int(far[lesion_slice(label[far], image[far])])
 
 
@@ -53,8 +52,8 @@ def residuals_figure(
     headings = {"image": "input", "label": "truth", **{arm: labels[arm].replace(", ", ",\n") for arm in shown}}
     headroom = 1.2 + 0.09 * max(len(line) for heading in headings.values() for line in heading.split("\n"))
     with style.context():
-        figure = style.new_figure(style.DOUBLE_CM, side * 1.25 * 2 * len(examples) + headroom)
-        figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.0, hspace=0.0)
+        size = style.DOUBLE_CM, side * 1.25 * 2 * len(examples) + headroom
+        figure = style.new_figure(*size, w_pad=0.01, h_pad=0.01, wspace=0.0, hspace=0.0)
         panels = figure.subplots(2 * len(examples), len(columns), squeeze=False)
         for index, (place, cohort) in enumerate(examples.items()):
             first = next(iter(cohort.values()))

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.typing import LineStyleType, RcKeyType
 
 from uad.common.errors import InputError
 from uad.common.files import atomic_path
@@ -37,10 +40,10 @@ PALETTE = (
 # 11 markers against 15 colours: the pair stays unique for 165 arms, and tells arms apart in black and white.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 CONTROL_GREYS = ("#555555", "#8a8a8a", "#b0b0b0", "#6f6f6f")
-CONTROL_LINES = ("-", "--", ":", "-.")
+CONTROL_LINES: tuple[LineStyleType, ...] = ("-", "--", ":", "-.")
 _MOST_GAPS = 4
 
-_RC = {
+_RC: dict[RcKeyType, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 7.0,
     "axes.titlesize": 7.5,
@@ -70,7 +73,7 @@ class Look:
 
     colour: str
     marker: str
-    line: str
+    line: LineStyleType
 
 
 def looks(arms: Sequence[Mapping[str, Any]]) -> dict[str, Look]:
@@ -98,7 +101,7 @@ def handle(look: Look, label: str) -> Line2D:
     return Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.line, label=label)
 
 
-def legend(figure: Figure, handles: Sequence[Line2D], columns: int, gaps: Mapping[str, Sequence[str]]) -> None:
+def legend(figure: Figure, handles: Sequence[Artist], columns: int, gaps: Mapping[str, Sequence[str]]) -> None:
     """Legend below the panels; its title names what is missing (`cells.find_missing`), at most four arms of
     it.
     """
@@ -107,7 +110,7 @@ def legend(figure: Figure, handles: Sequence[Line2D], columns: int, gaps: Mappin
         texts = [*texts[:_MOST_GAPS], f"and {len(texts) - _MOST_GAPS} more arms"]
     title = textwrap.fill("Missing: " + "; ".join(texts), 110 if columns > 1 else 52) if texts else None
     lines = math.ceil(len(handles) / (5 if columns > 1 else 2))
-    entries = {"handles": handles, "ncols": math.ceil(len(handles) / lines), "title": title}
+    entries: dict[str, Any] = {"handles": handles, "ncols": math.ceil(len(handles) / lines), "title": title}
     drawn = figure.legend(loc="outside lower center", frameon=False, **entries)
     drawn.get_title().set_fontsize(6.5)
 
@@ -117,9 +120,10 @@ def context() -> Any:
     return matplotlib.rc_context(_RC)
 
 
-def new_figure(width_cm: float, height_cm: float) -> Figure:
-    """An empty figure of that size with a constrained layout; call inside `context()`."""
-    figure = Figure(figsize=(width_cm / 2.54, height_cm / 2.54), dpi=DPI, layout="constrained")
+def new_figure(width_cm: float, height_cm: float, **gaps: Any) -> Figure:
+    """An empty figure of that size with a constrained layout and its `gaps`; call inside `context()`."""
+    layout = ConstrainedLayoutEngine(**gaps)
+    figure = Figure(figsize=(width_cm / 2.54, height_cm / 2.54), dpi=DPI, layout=layout)
     FigureCanvasAgg(figure)
     return figure
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -144,7 +145,8 @@ def _count_in_windows(flags: np.ndarray, size: int) -> np.ndarray:
     for axis in range(flags.ndim):
         along = np.moveaxis(counts, axis, 0)
         places = len(along) - size + 1
-        counts = np.moveaxis(sum(along[start : start + places] for start in range(size)), 0, axis)
+        sums: Any = sum(along[start : start + places] for start in range(size))
+        counts = np.moveaxis(sums, 0, axis)
     return counts
 
 

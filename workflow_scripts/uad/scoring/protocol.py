@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,6 +31,9 @@ from uad.metrics.segmentation import Volume, dice, pooled_curve, ranked_curve
 from uad.metrics.threshold import exact_threshold, false_positive_thresholds, greedy_threshold
 from uad.scoring.postprocessing import PostProcessing, clean_map
 from uad.scoring.predict import anomaly_map, predict
+
+if TYPE_CHECKING:
+    from uad.metrics.perceptual import MedicalNetResNet10
 
 LESION, EXCLUDED = 1, 2
 SEARCHES = {"exact": exact_threshold, "greedy": greedy_threshold}
@@ -121,8 +125,8 @@ def ablations_of(full: PostProcessing) -> dict[str, PostProcessing]:
     """The post-processing with one step left out: variant name -> settings (docs/paper.md#experiments, Table 4)."""
     return {
         "no_cc": replace(full, component_max_size=0),
-        "no_median": replace(full, order=[step for step in full.order if step != "median"]),
-        "no_erosion": replace(full, order=[step for step in full.order if step != "erode"]),
+        "no_median": replace(full, order=tuple(step for step in full.order if step != "median")),
+        "no_erosion": replace(full, order=tuple(step for step in full.order if step != "erode")),
     }
 
 
@@ -188,7 +192,7 @@ def score_cohort(
     keys: RowKeys,
     settings: ScoreSettings,
     healthy: HealthyThresholds | None = None,
-    backbone: object | None = None,
+    backbone: MedicalNetResNet10 | None = None,
     pictures: Collection[str] = (),
 ) -> CohortScores:
     """Score one arm on one cohort, modality and fold.
@@ -303,7 +307,7 @@ def _key_columns(volume: VolumeToScore, keys: RowKeys, voxel_ml: float) -> dict[
     }
 
 
-def _reconstruction_scores(volume: VolumeToScore, backbone: object | None) -> dict[str, object]:
+def _reconstruction_scores(volume: VolumeToScore, backbone: MedicalNetResNet10 | None) -> dict[str, object]:
     """What does not depend on the post-processing; NaN without a reconstruction."""
     columns: dict[str, object] = {**dict.fromkeys(_RECONSTRUCTION_SCORES, NAN), "lpips_backbone": ""}
     if volume.output.kind == "map":

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+Volumes = Sequence[np.ndarray] | np.ndarray
+
 LOG_GAMMA = 0.3
 BIAS_COEFFICIENT = 0.5
 BIAS_ORDER = 3
@@ -126,14 +128,12 @@ def bias_fields(coefficients: Tensor, z: Tensor, shape: tuple[int, int, int]) ->
     return torch.exp(powers(shape[1]).T @ planar @ powers(shape[2]))
 
 
-def _read(volumes: Sequence[np.ndarray], rows: Tensor, slices: Tensor) -> Tensor:
+def _read(volumes: Volumes, rows: Tensor, slices: Tensor) -> Tensor:
     stack = np.stack([volumes[row][z] for row, z in zip(rows.tolist(), slices.tolist(), strict=True)])
     return torch.from_numpy(stack.astype(np.float32, copy=False))
 
 
-def augment(
-    volumes: Sequence[np.ndarray], rows: Tensor, slices: Tensor, parameters: Parameters, spacing_mm: float
-) -> Tensor:
+def augment(volumes: Volumes, rows: Tensor, slices: Tensor, parameters: Parameters, spacing_mm: float) -> Tensor:
     """Slices of the volumes that TorchIO would give for these parameters: float32 [B, 1, Y, X].
 
     volumes: array, memmap or list, [N, Z, Y, X]; only the slices that count are read.
@@ -160,7 +160,7 @@ def augment(
 
 
 def draw_augmented(
-    volumes: Sequence[np.ndarray],
+    volumes: Volumes,
     rows: Tensor,
     slices: Tensor,
     generator: torch.Generator,
@@ -181,6 +181,6 @@ def draw_augmented(
     return augment(volumes, rows, slices, parameters, spacing_mm)
 
 
-def draw_plain(volumes: Sequence[np.ndarray], rows: Tensor, slices: Tensor) -> Tensor:
+def draw_plain(volumes: Volumes, rows: Tensor, slices: Tensor) -> Tensor:
     """The slices `slices` [B] of the volumes `rows` [B] as they are: float32 [B, 1, Y, X]."""
     return _read(volumes, rows, slices)[:, None]

@@ -98,8 +98,8 @@ class _Training(lightning.LightningModule):
         for images in self.validation.validation_batches(seed_for(self.seed, *purpose)):
             losses.append(self.method.loss(self.network, images.to(self.device), generator))
             weights.append(len(images))
-        weights = torch.tensor(weights, device=self.device)
-        self.log("val_loss", (torch.stack(losses).float() * weights).sum() / weights.sum(), batch_size=1)
+        counts = torch.tensor(weights, device=self.device)
+        self.log("val_loss", (torch.stack(losses).float() * counts).sum() / counts.sum(), batch_size=1)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [self.method.optimizer(self.network.parameters(), self.settings.learning_rate)]
@@ -108,6 +108,8 @@ class _Training(lightning.LightningModule):
 class _TrainingInParts(_Training):
     """One update per step, of the part whose turn it is."""
 
+    method: TrainsInParts
+
     def __init__(self, method: TrainsInParts, *rest: Any) -> None:
         super().__init__(method, *rest)
         self.automatic_optimization = False
@@ -115,7 +117,7 @@ class _TrainingInParts(_Training):
 
     def _loss_of_step(self, step: int, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         part = self.method.part_of_step(step, self.settings.max_steps)
-        optimizer = self.optimizers()[self.method.parts.index(part)]
+        optimizer = self.optimizers()[self.method.parts.index(part)]  # type: ignore[index]  # one per part
         self.toggle_optimizer(optimizer)
         loss = self._checked(self.method.part_loss(part, self.network, images, generator), step, f"_{part}")
         optimizer.zero_grad()
@@ -162,7 +164,7 @@ def train_arm(
     network = method.network(training.images.shape[2:])
     if start_from:
         method.start_from(network, start_from)
-    kind = _TrainingInParts if isinstance(method, TrainsInParts) else _Training
+    kind: type[_Training] = _TrainingInParts if isinstance(method, TrainsInParts) else _Training
     module = kind(method, network, training, validation, seed)
     gpu = torch.cuda.is_available()
     if not gpu:
@@ -195,7 +197,7 @@ def train_arm(
                     trainer.fit(
                         module,
                         steps,
-                        DataLoader([0], batch_size=None),
+                        DataLoader([0], batch_size=None),  # type: ignore[arg-type]  # a list will do
                         ckpt_path=last if first_step else None,
                         weights_only=True,
                     )
@@ -204,7 +206,7 @@ def train_arm(
                     f"stopped by a signal after step {trainer.global_step}/{settings.max_steps}; {last} is written, "
                     "the next start continues from it"
                 ) from None
-        else:
+        elif written:
             curve.load_state_dict(written["callbacks"][curve.state_key])
     if not any("val_loss" in row for row in curve.rows):
         raise InputError(

@@ -31,7 +31,7 @@ class SliceSource:
     def __init__(
         self,
         images: np.ndarray,
-        rows: list[int],
+        rows: Sequence[int] | np.ndarray,
         settings: TrainSettings,
         spacing_mm: float,
         chunk: int = 1,

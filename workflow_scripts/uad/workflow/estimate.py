@@ -78,7 +78,7 @@ def report(left: list[Work]) -> str:
     if not left:
         return "Nothing is left to do."
     columns = ("gpu_hours", "gpu_limit", "cpu_hours", "cpu_limit")
-    rows = [("rule", "jobs", "GPU h likely", "limit", "CPU h likely", "limit", "likely from")]
+    rows: list[tuple[str, ...]] = [("rule", "jobs", "GPU h likely", "limit", "CPU h likely", "limit", "likely from")]
     rows += [(w.rule, str(w.jobs), *(_hours_text(getattr(w, key)) for key in columns), w.basis) for w in left]
     totals = [sum(getattr(w, key) for w in left) for key in columns]
     rows.append(("in all", str(sum(w.jobs for w in left)), *map(_hours_text, totals), ""))

@@ -13,7 +13,7 @@ import torch
 
 from uad.cohorts import find_adapter
 from uad.config import build_method
-from uad.config.model import CohortSettings, Config
+from uad.config.model import CohortSettings, Config, Modality
 from uad.download.sources import read_sources
 from uad.inference.run import TYPES
 from uad.methods import Method
@@ -86,7 +86,7 @@ def _store(config: Config) -> float:
     return sum(map(_scans, config.cohorts.values())) * prod(final_shape(config.pack)) * per_voxel
 
 
-def _modalities(config: Config) -> list[str]:
+def _modalities(config: Config) -> list[Modality]:
     return config.cohorts[config.train_cohort].modalities
 
 
@@ -114,7 +114,7 @@ def _reconstructions(config: Config) -> float:
     return volumes * per_voxel * prod(final_shape(config.pack))
 
 
-def _scored(cohort: CohortSettings) -> int:
+def _scored(cohort: CohortSettings) -> float:
     return cohort.splits.val + cohort.splits.test
 
 

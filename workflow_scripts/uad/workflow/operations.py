@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from uad.config import arm_settings, build_method
 from uad.config.model import Config
 from uad.methods import Method
+from uad.methods.ddpm import DDPM
 from uad.preprocessing.pack import final_shape
 
 # Dense peak in TFLOP/s: mixed precision; float32, where convolutions use TF32 if the card has it.  NVIDIA's data sheets
@@ -33,10 +34,10 @@ def flop_per_slice(method: Method, shape: tuple[int, int]) -> float:
         network, images = method.network(shape).eval(), torch.empty(method.chunk, 1, *shape)
         steps = torch.zeros(len(images), dtype=torch.long)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        if method.reads_noise_levels:
+        if isinstance(method, DDPM):
             network(images, steps, method.condition(network, images))
         else:
-            method.reconstruct(network, images, [], torch.Generator())
+            method.reconstruct(network, images, [1] if method.reads_noise_levels else [], torch.Generator())
     return counter.get_total_flops() / len(images)
 
 
@@ -56,7 +57,7 @@ def likely_hours(config: Config) -> dict[tuple[str, str], float]:
 
 
 def _preprocessing_hours(config: Config) -> dict[tuple[str, str], float]:
-    hours = {}
+    hours: dict[tuple[str, str], float] = {}
     for name, cohort in config.cohorts.items():
         shard = cohort.subjects * len(cohort.modalities) / len(config.shards(name))
         scans = {"skull_strip": shard, "register": shard / config.execution.preprocess_threads, "pack": cohort.subjects}

@@ -38,6 +38,7 @@ def check_data(config: Config, results: Path) -> None:
     Raises:
         InputError: the other run lacks data, or made it with other settings; this run has data of its own.
     """
+    assert config.data_of is not None
     other = results.parent / config.data_of
     for record, stage, content in _records(config, other):
         endings = STORE_FILES if stage == "pack" else (".tsv",)

@@ -22,6 +22,7 @@ class Oracle(Method):
     """The lesion mask itself: Dice and AUPRC are 1, or the metrics are wrong."""
 
     Params = OracleParams
+    params: OracleParams
     gives = "map"
     trains = False
     control = True

@@ -30,7 +30,7 @@ def niivue_files() -> dict[str, str]:
         package = importlib.metadata.distribution(_PACKAGE)
     except importlib.metadata.PackageNotFoundError as error:
         raise InputError(f"{_PACKAGE}: is not installed; install the packages of requirements.lock") from error
-    widget = package.locate_file(_WIDGET).read_text(encoding="utf-8")
+    widget = package.locate_file(_WIDGET).read_text(encoding="utf-8")  # type: ignore[call-arg]  # a Path
     licence = package.read_text(_LICENCE)
     if not licence:
         raise InputError(f"{_PACKAGE} {package.version}: has no {_LICENCE}; install the version of requirements.lock")

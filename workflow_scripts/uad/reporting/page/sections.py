@@ -89,7 +89,7 @@ def figures(run: Run, section: Section) -> list[Part]:
 
 
 def viewer(run: Run, section: Section) -> list[Part]:
-    kept = {tuple(path.parts[-3:-1]): path for path in run.inputs.viewer}
+    kept = {(path.parts[-3], path.parts[-2]): path for path in run.inputs.viewer}
     exporter = ScanExporter(run.settings, run.scores, kept, run.stores, run.folder / "volumes")
     scans = [scan for place in run.places for scan in exporter.export(place, run.settings["viewer_scans"])]
     none = [] if scans else [Text(section.words["none"])]
@@ -98,7 +98,7 @@ def viewer(run: Run, section: Section) -> list[Part]:
 
 def curves(run: Run, section: Section) -> list[Part]:
     """The figures that have a caption; those of one pattern in the order of the run's files."""
-    pictures = []
+    pictures: list[Part] = []
     for pattern, caption in section.captions.items():
         stems = {
             pattern.format(cohort=cohort, modality=modality): caption.format(

@@ -11,7 +11,7 @@ from uad.reporting.render import write_table
 from uad.reporting.scores import read_scores
 from uad.reporting.sheets import results_note, results_sheet, splits_sheet, write_sheets
 from uad.reporting.split_sizes import table1
-from uad.reporting.tables import Reader, table2, table3, table4
+from uad.reporting.tables import Reader, table2, table3, table4, without_paper
 from uad.workflow.provenance import Provenance
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     pathological = [tuple(place) for place in settings["pathological"]]
     splits = {path.stem: read_splits(path) for path in arguments.splits}
     held = {path.stem: set(read_table(path)["subject"]) for path in arguments.stores}
-    sizes = table1(splits, held, healthy, pathological, range(folds))
+    sizes = without_paper(table1(splits, held, healthy, pathological, range(folds)), settings["paper_cohorts"])
     sheets = {"table1": splits_sheet(sizes, *run)}
     write_table(sizes, sheets["table1"], arguments.folder / "table1")
     tables = {
@@ -50,9 +50,8 @@ def main() -> None:
     }
     if about["ablation"]:
         tables["table4"] = table4(scores, arms, pathological, reader)
-    for name, table in tables.items():
-        if settings["phantom"]:
-            table["band"] = ""  # phantoms neither reproduce the paper nor fail to
+    for name, whole in tables.items():
+        table = without_paper(whole, settings["paper_cohorts"])
         sheets[name] = results_sheet(table, arms, results_note(table, *run, reader.unit, arms))
         write_table(table, sheets[name], arguments.folder / name)
     write_sheets(sheets, arguments.folder / "sheets.json")

@@ -34,6 +34,7 @@ SETTINGS = {
     "run": "made-up",
     "protocol": "clean",
     "phantom": True,
+    "paper_cohorts": ["ixi", "brats21"],
     "arms": ARMS,
     "folds": 1,
     "healthy": [["ixi", "t2"]],

@@ -61,8 +61,11 @@ def config():
     return resolve(yaml.safe_load((ROOT / "config.yaml").read_text())).model_dump(mode="json")
 
 
-def report_of(tables, config, arms=ARMS, phantom=False):
-    return reproduction_report({1: SIZES, **tables}, arms, About("full", "clean", phantom, config))
+PAPERS = ("ixi", "brats21", "mslub", "atlas", "wmh")
+
+
+def report_of(tables, config, arms=ARMS, phantom=False, papers=PAPERS):
+    return reproduction_report({1: SIZES, **tables}, arms, About("full", "clean", phantom, papers, config))
 
 
 def section(text, title):
@@ -194,10 +197,17 @@ def test_missing_folds_and_empty_volumes_are_told(config):
     assert "31.51 ± 1.94" in text and "† ae: missing folds: 1;3." in text
 
 
-def test_phantoms_are_announced_before_any_number(config):
-    text = report_of({3: long_table(3)}, config, phantom=True)
-    assert "**These are phantoms, not the paper's data.**" in text
-    assert text.index("phantoms") < text.index("## In short")
+@pytest.mark.parametrize(("phantom", "words"), [(True, "These are phantoms"), (False, "No cohort of this run")])
+def test_what_is_not_the_papers_data_is_not_compared(config, phantom, words):
+    text = report_of({3: long_table(3)}, config, phantom=phantom, papers=())
+    assert f"**{words}" in text and "## In short" not in text and "## Misses" not in text
+    assert "## Protocol choices in force" in text and "31.51" not in text
+
+
+def test_only_cohorts_with_the_papers_data_are_compared(config):
+    text = report_of({3: long_table(3)}, config, papers=("ixi", "brats21"))
+    assert "WMH (T1) is not in the run" in section(text, "Not run")
+    assert "BraTS21 (T2)" in section(text, "Inside the band") and "WMH" not in section(text, "Inside the band")
 
 
 # --- protocol -------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ VERSIONS = {
     "metrics": 2,
     "thresholds and scores": 3,
     "contrast experiments": 2,
-    "tables": 4,
+    "tables": 5,
     "reproduction": 1,
     "parity": 1,
     "figures": 3,

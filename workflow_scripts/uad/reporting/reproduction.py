@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,21 @@ _COUNTS = {"within": "inside the band", "outside": "outside", "not run": "not ru
 
 @dataclass(frozen=True)
 class About:
-    """What the report says about the run; `config` is the resolved configuration as plain types."""
+    """What the report says about the run.
+
+    Attributes:
+        paper_cohorts: those whose data are the paper's; where there are none, nothing is compared.
+        config: the resolved configuration as plain types.
+    """
 
     run: str
     protocol: str
     phantom: bool
+    paper_cohorts: Sequence[str]
     config: Mapping[str, Any]
+
+
+ABOUT = tuple(field.name for field in fields(About))  # keys of the settings
 
 
 def read_tables(paths: Iterable[Path]) -> dict[int, pd.DataFrame]:
@@ -52,13 +61,20 @@ def reproduction_sections(
 ) -> dict[str, list[Part]]:
     """Title -> what stands below it, in order: first what needs no title, then the summary, then every cell."""
     sizes, tables = tables[1], {place: table for place, table in tables.items() if place != 1}
-    comparison = compare(tables, arms)
-    ranked = orders(comparison)
+    if about.paper_cohorts:
+        papers = {place: table[table["cohort"].isin(about.paper_cohorts)] for place, table in tables.items()}
+        comparison = compare(papers, arms)
+        ranked = orders(comparison)
+        compared: dict[str, list[Part]] = {
+            "": [Text(_REFERENCE)],
+            "In short": _summary(comparison, ranked),
+            **_cell_sections(comparison),
+            "Order of the arms": [_orders_table(ranked)],
+        }
+    else:
+        compared = {"": [Text(_PHANTOM if about.phantom else _OTHER_DATA, "warning")]}
     return {
-        "": [Text(_REFERENCE), *([Text(_PHANTOM, "warning")] if about.phantom else [])],
-        "In short": _summary(comparison, ranked),
-        **_cell_sections(comparison),
-        "Order of the arms": [_orders_table(ranked)],
+        **compared,
         "Sizes (Table 1)": [_sizes_table(sizes, about)],
         "Volumes and folds left out": [_left_out(tables, arms)],
         "Protocol choices in force": choices_parts(about.protocol, about.config),
@@ -70,10 +86,8 @@ _REFERENCE = (
     " the paper's standard deviations of its value; Dice and AUPRC may always be off by 2 points on BraTS21 and by"
     " 1.5 elsewhere."
 )
-_PHANTOM = Marked(
-    "**These are phantoms, not the paper's data.** Their numbers cannot agree with the paper's: the comparison below"
-    " shows that the report works and says nothing about the methods."
-)
+_PHANTOM = Marked("**These are phantoms, not the paper's data.** Nothing is compared with the paper's numbers.")
+_OTHER_DATA = Marked("**No cohort of this run has the paper's data.** Nothing is compared with the paper's numbers.")
 
 
 def _table(heads: Sequence[str], rows: Iterable[Iterable[str]], words: Sequence[int] = (0,), note: str = "") -> Table:
@@ -158,7 +172,7 @@ def _orders_table(ranked: Sequence[Order]) -> Table:
 def _sizes_table(sizes: pd.DataFrame, about: About) -> Table:
     sheet = splits_sheet(sizes, about.run, about.protocol, about.phantom)
     lines = [[f"{cell.text} {cell.below}".strip() for cell in line] for line in sheet.lines]
-    return _table(sheet.heads, lines, (0, 1), "The paper's sizes are in parentheses.")
+    return _table(sheet.heads, lines, (0, 1), "The paper's sizes are in parentheses." if about.paper_cohorts else "")
 
 
 def _left_out(tables: Mapping[int, pd.DataFrame], arms: Sequence[Mapping[str, Any]]) -> Part:

@@ -128,9 +128,10 @@ def results_note(
     backbone.
     """
     labels = {arm["arm"]: arm["label"] for arm in arms}
+    paper = "; the paper's value (version 1) in parentheses" if table["paper_mean"].notna().any() else ""
     parts = [
         _run_text(run, protocol, phantom),
-        "Test volumes; mean ± standard deviation (n-1) over folds; the paper's value (version 1) in parentheses.",
+        f"Test volumes; mean ± standard deviation (n-1) over folds{paper}.",
     ]
     if table["removed"].any():
         parts.append("Δ: change against the whole post-processing, the threshold searched again.")
@@ -179,8 +180,9 @@ def splits_sheet(table: pd.DataFrame, run: str, protocol: str, phantom: bool) ->
         rows.append(([cohort_title(cohort, modality), scans["kind"].iloc[0]], entries))
     heads = [("Scans per fold", "train"), ("Scans per fold", "validation"), ("Scans per fold", "test")]
     heads += [("", "excluded"), ("", "unused")]
+    paper = " The paper's sizes in parentheses." if table["paper"].notna().any() else ""
     note = (
-        f"{_run_text(run, protocol, phantom)} The paper's sizes in parentheses. Excluded: in the split table, but"
+        f"{_run_text(run, protocol, phantom)}{paper} Excluded: in the split table, but"
         " preprocessing failed or there is no scan of this modality. Unused: preprocessed, but in no split."
     )
     return new_sheet(["Cohort", "Kind"], heads, rows, note)

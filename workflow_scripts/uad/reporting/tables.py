@@ -7,7 +7,7 @@ order of the list is the order of the rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,20 @@ _TEXT = (
     *("kind", "split", "excluded_subjects"),  # of Table 1
 )
 NO_BACKBONE = "not available"
+_PAPER = ("paper_mean", "paper_std", "paper_delta", "difference", "paper")
 
 Arm = Mapping[str, Any]
 Place = tuple[str, str]  # cohort, modality
+
+
+def without_paper(table: pd.DataFrame, paper_cohorts: Collection[str]) -> pd.DataFrame:
+    """Tables 1 to 4 without the paper's numbers where the data are not the paper's: phantoms, own scans."""
+    others = ~table["cohort"].isin(paper_cohorts)
+    table = table.copy()
+    table.loc[others, [name for name in _PAPER if name in table]] = float("nan")
+    if "band" in table:
+        table.loc[others, "band"] = ""
+    return table
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,10 @@ class RunPlan:
 
     # --- contrast experiments ------------------------------------------------------------------------------
 
+    def paper_cohorts(self) -> list[str]:
+        """Cohorts whose data are the paper's; only their results stand beside the paper's numbers."""
+        return [name for name in self.archives if self.config.cohorts[name].adapter == name]
+
     def experiment_arms(self) -> dict[str, str]:
         """The first conditioned arm and the first of its unconditioned counterpart; empty where the run lacks one."""
         first = {arm.method: name for name, arm in reversed(self.config.arms.items())}
@@ -223,6 +227,7 @@ class RunPlan:
             "run": self.config.run,
             "protocol": self.config.protocol,
             "phantom": bool(self.phantoms),
+            "paper_cohorts": self.paper_cohorts(),
             "arms": self.arm_rows(),
             "folds": self.config.folds,
             "healthy": self.places(True),

@@ -12,6 +12,7 @@ from rows import ROWS
 BOUNDS = {"median": 2.5, "scoring": 3, "threshold": 2, "augmentation": 10, "permutation": 10}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOUNDS)
 def test_ours_gives_what_the_usual_way_gives(name):
     assert measure(ROWS[name](), rounds=1)["ours_ms"] > 0  # raises where the results differ

@@ -153,12 +153,14 @@ def over_steps(method, network, images, part, steps=30):
     return values
 
 
+@pytest.mark.slow
 def test_the_critic_learns_to_tell_real_from_drawn():
     method = tiny()
     values = over_steps(method, built(method), slices(), "critic")
     assert values[-1]["critic_distance"] > values[0]["critic_distance"] + 0.1
 
 
+@pytest.mark.slow
 def test_the_steps_of_the_encoder_lower_its_loss():
     method = tiny()
     network = built(method)

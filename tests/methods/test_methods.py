@@ -112,6 +112,7 @@ def test_two_training_steps_lower_the_loss_of_one_batch(method):
         assert values[-1] < values[0], part
 
 
+@pytest.mark.slow
 def test_every_weight_is_trained(method):
     if not method.trains:
         pytest.skip("nothing to train")
@@ -133,6 +134,7 @@ def test_parts_take_turns_over_the_whole_training(method):
     assert 0 <= method.judged_from(100) < 100
 
 
+@pytest.mark.slow
 def test_output_does_not_depend_on_the_slices_per_pass(method):
     if method.gives == "map":
         pytest.skip("draws a map of its own")

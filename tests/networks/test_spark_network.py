@@ -18,6 +18,7 @@ from uad.networks.spark import (
 # --- sparse layers ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("depth", [10, 50])
 def test_hidden_pixels_do_not_reach_the_maps(training, depth):

@@ -140,6 +140,7 @@ def assert_same_mean(ours: torch.Tensor, theirs: torch.Tensor) -> None:
         assert ((a.mean(0) - b.mean(0)).abs() <= 5 * error + 1e-6).all()
 
 
+@pytest.mark.slow
 def test_frequencies_and_parameters_agree_with_torchio(torchio_sample):
     histories, _ = torchio_sample
     drawn = draw_parameters(6000, torch.Generator().manual_seed(1))

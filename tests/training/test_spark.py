@@ -26,6 +26,7 @@ from uad.training.slices import SliceSource
 # --- training -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "size"), [(10, (36, 45)), (18, (96, 96)), (50, (64, 64))])
 def test_every_weight_of_encoder_and_decoder_learns(depth, size):
     method = spark(encoder=TINY | {"depth": depth})
@@ -36,6 +37,7 @@ def test_every_weight_of_encoder_and_decoder_learns(depth, size):
     assert not any("fc" in name for name, _ in network.named_parameters())
 
 
+@pytest.mark.slow
 def test_two_steps_lower_the_loss():
     method = spark()
     torch.manual_seed(0)

@@ -67,7 +67,7 @@ def main() -> None:
         pair = {role: by_name[name] for role, name in settings["experiment_arms"].items()}
         shown_at = [tuple(place) for place in settings["experiment_places"]]
         figures["fig2"] = partial(contrast_figure, folds_shown[0], pair, arms, shown_at[0])
-        figures["fig3"] = partial(histograms_figure, folds_shown, pair, arms, shown_at)
+        figures["fig3"] = partial(histograms_figure, folds_shown, pair, arms, shown_at, settings["paper_cohorts"])
     curves = read_curves(arguments.curves)
     for modality in sorted({modality for _, modality in curves}):
         trained, pretrained = curves["models", modality], curves.get(("pretrained", modality))

@@ -222,16 +222,17 @@ def test_contrast_figure_shows_six_columns_at_five_contrasts():
     assert_nothing_cut(figure)
 
 
-def test_histogram_figure_prints_divergence_and_ratio():
+@pytest.mark.parametrize("papers", [("ixi", "brats21"), ()])
+def test_histogram_figure_prints_divergence_and_ratio(papers):
     places = [("ixi", "t2"), ("brats21", "t2")]
-    figure = histograms_figure([experiments()], PAIR, ARMS, places)
+    figure = histograms_figure([experiments()], PAIR, ARMS, places, papers)
     texts = texts_of(figure)
     ddpm, cddpm = divergence(0.5), divergence(0.25)
     assert texts.count(f"KLD {ddpm:.3g}") == texts.count(f"KLD {cddpm:.3g}") == 6
     ratio = f"KLD ratio {ddpm / cddpm:.3g}"
     labels = [axes.get_xlabel() for axes in figure.axes if axes.get_xlabel()]
-    paper = [f"intensity\n{ratio}\n(paper: {value})" for value in ("4.0", "2.3", "17.0")]  # g = 0.5, 1, 2
-    assert labels == [*paper, *[f"intensity\n{ratio}"] * 3]
+    paper = [f"\n(paper: {value})" if papers else "" for value in ("4.0", "2.3", "17.0")]  # g = 0.5, 1, 2
+    assert labels == [*(f"intensity\n{ratio}{text}" for text in paper), *[f"intensity\n{ratio}"] * 3]
     assert "IXI (T2)\n$g$ = 0.5" in texts and "BraTS21 (T2)\n$g$ = 0.5" in texts
     assert_nothing_cut(figure)
 
@@ -239,7 +240,7 @@ def test_histogram_figure_prints_divergence_and_ratio():
 def test_histogram_figure_averages_folds():
     other = experiments()
     other["histograms/ixi/conditioned"] = other["histograms/ixi/input"]  # KLD 0 in this fold
-    figure = histograms_figure([experiments(), other], PAIR, ARMS, [("ixi", "t2")])
+    figure = histograms_figure([experiments(), other], PAIR, ARMS, [("ixi", "t2")], ())
     ddpm, cddpm = divergence(0.5), divergence(0.25)
     texts = texts_of(figure)
     assert texts.count(f"KLD {cddpm / 2:.3g} ± {cddpm / math.sqrt(2):.2g}") == 3
@@ -315,4 +316,4 @@ def test_program_writes_what_the_figures_read(tmp_path):
     record = json.loads((tmp_path / "fold0.json").read_text())
     assert record["volumes"] == {"ixi": 2, "brats21": 1}
     contrast_figure(found, PAIR, ARMS, ("ixi", "t2"))
-    histograms_figure([found], PAIR, ARMS, [("ixi", "t2"), ("brats21", "t2")])
+    histograms_figure([found], PAIR, ARMS, [("ixi", "t2"), ("brats21", "t2")], ())

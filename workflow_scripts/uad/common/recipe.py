@@ -38,7 +38,7 @@ VERSIONS = {
     "tables": 5,
     "reproduction": 1,
     "parity": 1,
-    "figures": 3,
+    "figures": 4,
     "report": 4,
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,13 +127,18 @@ def _underline(panel: Axes, colour: str) -> None:
 
 
 def histograms_figure(
-    folds: Sequence[Experiments], pair: Arms, arms: Sequence[Mapping[str, Any]], places: Sequence[tuple[str, str]]
+    folds: Sequence[Experiments],
+    pair: Arms,
+    arms: Sequence[Mapping[str, Any]],
+    places: Sequence[tuple[str, str]],
+    paper_cohorts: Collection[str],
 ) -> Figure:
     """Figure 3: intensities of the healthy brain in input and ensemble reconstruction, with their divergence.
 
     Columns: the cohorts of `places`, each at every contrast; rows: the unconditioned arm above the conditioned.
     Histograms are means over `folds`; KLD is KL(input || reconstruction) of each fold's histograms in nats, its
-    mean and standard deviation (n-1) over folds.  The ratio below is that of the two arms' mean KLD.
+    mean and standard deviation (n-1) over folds.  The ratio below is that of the two arms' mean KLD; the paper's
+    stands beside it where the data are the paper's (`paper_cohorts`).
     """
     contrasts = folds[0][f"histograms/{places[0][0]}/contrasts"]
     colours = {role: style.looks(arms)[pair[role]["arm"]].colour for role in _ROWS}
@@ -148,6 +153,7 @@ def histograms_figure(
         panels = grid[:, [column for column, ratio in enumerate(ratios) if ratio == 1]]
         for column, (place, index) in enumerate(itertools.product(places, range(len(contrasts)))):
             sources, values = _shares(folds, place[0], "input", index), {}
+            paper = PAPER_KLD_RATIOS if place == _PAPER_PLACE and place[0] in paper_cohorts else {}
             for panel, role in zip(panels[:, column], _ROWS, strict=True):
                 rebuilt = _shares(folds, place[0], role, index)
                 values[role] = [kl(p, q) for p, q in zip(sources, rebuilt, strict=True)]
@@ -156,7 +162,7 @@ def histograms_figure(
                 panel.text(0.96, 0.97, _kld_text(values[role]), **text)
             heading = cohort_title(*place) if index == 0 else ""
             panels[0, column].set_title(f"{heading}\n$g$ = {contrasts[index]:g}", loc="left")
-            panels[1, column].set_xlabel(f"intensity\n{_ratio_text(values, place, float(contrasts[index]))}")
+            panels[1, column].set_xlabel(f"intensity\n{_ratio_text(values, paper.get(float(contrasts[index])))}")
         panels[0, 0].set(xlim=(0, 1), ylim=(0, top * style.HEADROOM))
         panels[0, 0].set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         for panel, role in zip(panels[:, 0], _ROWS, strict=True):
@@ -197,7 +203,6 @@ def _kld_text(values: Sequence[float]) -> str:
     return f"KLD {np.mean(values):.3g}{spread}"
 
 
-def _ratio_text(values: Mapping[str, Sequence[float]], place: tuple[str, str], contrast: float) -> str:
+def _ratio_text(values: Mapping[str, Sequence[float]], paper: float | None) -> str:
     ratio = np.mean(values["unconditioned"]) / np.mean(values["conditioned"])
-    paper = PAPER_KLD_RATIOS.get(contrast) if place == _PAPER_PLACE else None
     return f"KLD ratio {ratio:.3g}" + (f"\n(paper: {paper:.1f})" if paper else "")

@@ -122,8 +122,10 @@ rule figures:
 rule check:
     input:
         scores=PLAN.scores(),
+        experiments=PLAN.experiments(),
     output:
-        f"{RESULTS}/check.txt",
+        check=f"{RESULTS}/check.txt",
+        statements=f"{RESULTS}/statements.txt",
     log:
         f"{RESULTS}/logs/check.log",
     benchmark:
@@ -134,10 +136,14 @@ rule check:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        settings=report_settings("tables", **TABLES),
+        settings=report_settings(
+            "check",
+            statements=CONFIG.check.statements,
+            experiment_cohorts=[cohort for cohort, _ in PLAN.experiment_places()],
+        ),
     shell:
-        "python workflow_scripts/check_results.py --settings {params.settings:q} --output {output:q}"
-        " --scores {input.scores:q} 2>&1 | tee {log}"
+        "python workflow_scripts/check_results.py --settings {params.settings:q} --check {output.check:q}"
+        " --statements {output.statements:q} --scores {input.scores:q} --experiments {input.experiments:q} 2>&1 | tee {log}"
 
 
 # The report: one folder that opens from disk, with a viewer for a few scans of every cohort.
@@ -157,7 +163,8 @@ rule html_report:
         sheets=rules.tables.output.sheets,
         figures=rules.figures.output.png,
         reproduction=rules.reproduction.output,
-        check=rules.check.output,
+        check=rules.check.output.check,
+        statements=rules.check.output.statements,
     output:
         f"{RESULTS}/report/index.html",
     log:
@@ -182,4 +189,4 @@ rule html_report:
         "python workflow_scripts/make_report.py --settings {params.settings:q} --results {params.results:q}"
         " --stores {input.stores:q} --sheets {input.sheets:q}"
         " --scores {input.scores:q} --viewer {input.viewer:q} --shards {input.shards:q} --tables {input.tables:q}"
-        " --figures {input.figures:q} --reproduction {input.reproduction:q} --check {input.check:q} --folder {params.folder:q} 2>&1 | tee {log}"
+        " --figures {input.figures:q} --reproduction {input.reproduction:q} --check {input.check:q} --statements {input.statements:q} --folder {params.folder:q} 2>&1 | tee {log}"

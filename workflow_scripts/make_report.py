@@ -1,6 +1,7 @@
 """Make the report of a run: a folder with index.html that opens from disk."""
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 
 from uad.common.errors import run_program
@@ -24,6 +25,7 @@ def main() -> None:
     parser.add_argument("--figures", required=True, nargs="+", type=Path, help="the figures' PNG files")
     parser.add_argument("--reproduction", required=True, type=Path)
     parser.add_argument("--check", required=True, type=Path)
+    parser.add_argument("--statements", required=True, type=Path)
     parser.add_argument("--folder", required=True, type=Path)
     arguments = parser.parse_args()
 
@@ -31,8 +33,7 @@ def main() -> None:
     provenance = Provenance(settings)
 
     progress = job_log("report")
-    names = ("results", "stores", "sheets", "scores", "viewer", "shards", "tables", "figures", "reproduction", "check")
-    inputs = Inputs(**{name: getattr(arguments, name) for name in names})
+    inputs = Inputs(**{field.name: getattr(arguments, field.name) for field in fields(Inputs)})
     counts = build_report(settings, inputs, arguments.folder, progress)
     provenance.write(arguments.folder / "provenance.json", **counts)
     progress(f"{arguments.folder}/index.html, {counts['bytes'] / 1e6:.1f} MB")

@@ -39,7 +39,8 @@ VERSIONS = {
     "reproduction": 1,
     "parity": 1,
     "figures": 4,
-    "report": 4,
+    "checks": 1,
+    "report": 5,
 }
 
 # What each stage's result consists of.
@@ -63,6 +64,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "reproduction": ("tables", "reproduction"),
     "parity": ("parity",),
     "figures": ("figures",),
+    "check": ("checks",),
     "report": ("report", "post-processing"),
 }
 

@@ -336,6 +336,21 @@ class TableSettings(Section):
     ablation: bool = Field(True, description="Table 4: every arm that is no control with each step left out.")
 
 
+class CheckSettings(Section):
+    statements: list[
+        Literal[
+            "diffusion_above_thresh",
+            "condition_recovers_intensity",
+            "condition_carries_contrast",
+            "condition_hides_no_lesion",
+        ]
+    ] = Field(
+        default_factory=list,
+        description="What the run claims about its methods (uad/reporting/statements.py); a claim that does not hold "
+        "stops it.",
+    )
+
+
 class ReportSettings(Section):
     viewer_scans: int = Field(
         3, ge=0, le=5, description="Test scans per cohort and modality in the viewer (fold 0); scoring keeps 5."
@@ -389,6 +404,7 @@ class Config(Section):
     threshold: ThresholdSettings = ThresholdSettings()
     perceptual: PerceptualSettings = PerceptualSettings()
     tables: TableSettings = TableSettings()
+    check: CheckSettings = CheckSettings()
     report: ReportSettings = ReportSettings()
     execution: ExecutionSettings = ExecutionSettings()
 

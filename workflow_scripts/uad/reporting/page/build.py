@@ -1,4 +1,4 @@
-"""Puts the report together.  Issue 4: tables, figures, breakdowns, quality, costs, provenance and a viewer."""
+"""Puts the report together: tables, figures, breakdowns, quality, costs, provenance and a viewer."""
 
 from __future__ import annotations
 

@@ -34,6 +34,7 @@ class Inputs:
     figures: Sequence[Path]
     reproduction: Path
     check: Path
+    statements: Path
 
 
 class Run:

@@ -59,9 +59,18 @@ def read_spec() -> list[Section]:
 
 
 def headline(run: Run, section: Section) -> list[Part]:
-    checks = run.inputs.check.read_text().splitlines()
+    claims, checks = (path.read_text().splitlines() for path in (run.inputs.statements, run.inputs.check))
     warnings = [Text(doubt, "warning") for doubt in doubts(run.origins, run.arms)]
-    return [*tables(run, section), Text(section.words["checks"], tag="h3"), Bullets(checks, "checks"), *warnings]
+    return [
+        *_list(section.words["statements"], claims),
+        *tables(run, section),
+        *_list(section.words["checks"], checks),
+        *warnings,
+    ]
+
+
+def _list(title: str, lines: Sequence[str]) -> list[Part]:
+    return [Text(title, tag="h3"), Bullets(lines, "checks")] if lines else []
 
 
 def significance(run: Run, section: Section) -> list[Part]:

@@ -6,7 +6,7 @@ A new section is an entry there and a function here; it may add files to `run.fo
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 

@@ -50,7 +50,7 @@ def test_the_other_tools_come_as_they_are(item):
     assert splits.paths() == {*names, "fetched.json"} and len(names) == 20
 
 
-def test_fetch_and_plan_are_programs(item, tmp_path, monkeypatch, capsys):
+def test_downloading_and_planning_are_programs(item, tmp_path, monkeypatch, capsys):
     names = {file.name for file in read_sources()["authors-splits"].files}
     splits = item("authors-splits", {f"/{name}": name.encode() for name in names})
     sources = write_settings(tmp_path / "sources.json", "authors-splits", splits.folder, splits.settings())
@@ -66,10 +66,10 @@ def test_fetch_and_plan_are_programs(item, tmp_path, monkeypatch, capsys):
 
     code, said = run("plan", "--sources", sources)
     assert code == 0 and "authors-splits" in said.out and "fetchable" in said.out
-    code, _ = run("fetch", "--item", "authors-splits", "--files", target, "--sources", sources)
+    code, _ = run("download_item", "--item", "authors-splits", "--files", target, "--sources", sources)
     assert code == 0 and target.read_text() == "WMH_val.csv"
     target.unlink()
     splits.server.tricks["/WMH_val.csv"] = [status(403)]
-    code, said = run("fetch", "--item", "authors-splits", "--files", target, "--sources", sources)
+    code, said = run("download_item", "--item", "authors-splits", "--files", target, "--sources", sources)
     last = said.err.splitlines()[-1]
     assert code == 1 and not target.exists() and last.startswith("error: ") and "refuses access (403)" in last

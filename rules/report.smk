@@ -143,7 +143,8 @@ rule check:
         ),
     shell:
         "python workflow_scripts/check_results.py --settings {params.settings:q} --check {output.check:q}"
-        " --statements {output.statements:q} --scores {input.scores:q} --experiments {input.experiments:q} 2>&1 | tee {log}"
+        " --statements {output.statements:q} --scores {input.scores:q}"
+        " --experiments {input.experiments:q} 2>&1 | tee {log}"
 
 
 # The report: one folder that opens from disk, with a viewer for a few scans of every cohort.
@@ -189,4 +190,5 @@ rule html_report:
         "python workflow_scripts/make_report.py --settings {params.settings:q} --results {params.results:q}"
         " --stores {input.stores:q} --sheets {input.sheets:q}"
         " --scores {input.scores:q} --viewer {input.viewer:q} --shards {input.shards:q} --tables {input.tables:q}"
-        " --figures {input.figures:q} --reproduction {input.reproduction:q} --check {input.check:q} --statements {input.statements:q} --folder {params.folder:q} 2>&1 | tee {log}"
+        " --figures {input.figures:q} --reproduction {input.reproduction:q} --check {input.check:q}"
+        " --statements {input.statements:q} --folder {params.folder:q} 2>&1 | tee {log}"

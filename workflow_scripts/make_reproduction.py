@@ -6,7 +6,7 @@ from pathlib import Path
 from uad.common.errors import run_program
 from uad.common.files import atomic_path
 from uad.common.recipe import read_settings
-from uad.reporting.reproduction import ABOUT, About, read_tables, reproduction_report
+from uad.reporting.reproduction import About, read_tables, reproduction_report
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     settings = read_settings(arguments.settings)
-    about = About(*(settings[key] for key in ABOUT))
+    about = About.of(settings)
     report = reproduction_report(read_tables(arguments.tables), settings["arms"], about)
     with atomic_path(arguments.output) as temporary:
         temporary.write_text(report, encoding="utf-8", newline="\n")

@@ -62,6 +62,7 @@ def claims(name, table=None, experiments=None, arms=ARMS):
 
 def test_the_configuration_knows_every_statement():
     assert CheckSettings(statements=list(STATEMENTS)).statements == list(STATEMENTS)
+    assert CheckSettings.model_json_schema()["properties"]["statements"]["items"]["enum"] == list(STATEMENTS)
     assert claims_of({"statements": []}, pd.DataFrame(), []) == []
 
 
@@ -105,6 +106,18 @@ def test_contrast_is_carried_where_the_divergence_is_smaller():
     ratio = np.log(0.25 / 0.09) / np.log(0.25 / 0.24)
     assert f"at contrast 0.5: without the condition {ratio:.2f} times that with it" in found[0].text
     assert not any(claim.holds for claim in claims("condition_carries_contrast", experiments=[histograms(0.05)]))
+
+
+def test_without_experiments_the_statement_about_them_is_refused():
+    settings = {
+        "statements": ["condition_carries_contrast"],
+        "arms": ARMS,
+        "healthy": [],
+        "pathological": [],
+        "folds": 1,
+    }
+    with pytest.raises(InputError, match="there are no contrast experiments"):
+        claims_of(settings | {"single": 500, "experiment_cohorts": ["ixi"]}, scores(), [])
 
 
 def test_a_statement_about_an_arm_that_is_not_there_is_refused():

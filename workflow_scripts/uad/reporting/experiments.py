@@ -156,7 +156,7 @@ def histograms_figure(
             paper = PAPER_KLD_RATIOS if place == _PAPER_PLACE and place[0] in paper_cohorts else {}
             for panel, role in zip(panels[:, column], _ROWS, strict=True):
                 rebuilt = _shares(folds, place[0], role, index)
-                values[role] = [kl(p, q) for p, q in zip(sources, rebuilt, strict=True)]
+                values[role] = divergences(folds, place[0], role, index)
                 top = max(top, _draw_histograms(panel, sources, rebuilt, colours[role]))
                 text = {"transform": panel.transAxes, "ha": "right", "va": "top", "fontsize": 6}
                 panel.text(0.96, 0.97, _kld_text(values[role]), **text)
@@ -184,6 +184,12 @@ def _handles(pair: Arms, colours: Mapping[str, str], folds: int) -> list[Artist]
 def _shares(folds: Sequence[Experiments], cohort: str, name: str, index: int) -> np.ndarray:
     """[folds, bins] of one contrast."""
     return np.stack([fold[f"histograms/{cohort}/{name}"][index] for fold in folds])
+
+
+def divergences(folds: Sequence[Experiments], cohort: str, role: str, index: int) -> list[float]:
+    """KL(input || reconstruction) of each fold's histograms at one contrast, in nats."""
+    shares = (_shares(folds, cohort, name, index) for name in ("input", role))
+    return [kl(p, q) for p, q in zip(*shares, strict=True)]
 
 
 def _draw_histograms(panel: Axes, source: np.ndarray, rebuilt: np.ndarray, colour: str) -> float:

@@ -39,8 +39,10 @@ class About:
     paper_cohorts: Sequence[str]
     config: Mapping[str, Any]
 
-
-ABOUT = tuple(field.name for field in fields(About))  # keys of the settings
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> About:
+        """From a job's settings, whose keys have the same names."""
+        return cls(**{field.name: settings[field.name] for field in fields(cls)})
 
 
 def read_tables(paths: Iterable[Path]) -> dict[int, pd.DataFrame]:

@@ -170,10 +170,6 @@ class RunPlan:
 
     # --- contrast experiments ------------------------------------------------------------------------------
 
-    def paper_cohorts(self) -> list[str]:
-        """Cohorts whose data are the paper's; only their results stand beside the paper's numbers."""
-        return [name for name in self.archives if self.config.cohorts[name].adapter == name]
-
     def experiment_arms(self) -> dict[str, str]:
         """The first conditioned arm and the first of its unconditioned counterpart; empty where the run lacks one."""
         first = {arm.method: name for name, arm in reversed(self.config.arms.items())}
@@ -203,6 +199,10 @@ class RunPlan:
         return [f"{self.results}/experiments/{self.experiment_modality()}/fold0.npz"]
 
     # --- tables, figures, report ---------------------------------------------------------------------------
+
+    def paper_cohorts(self) -> list[str]:
+        """Cohorts whose data are the paper's; only their results stand beside the paper's numbers."""
+        return [name for name in self.archives if self.config.cohorts[name].adapter == name]
 
     def arm_rows(self) -> list[dict[str, Any]]:
         """The arms in display order, as the tables and figures want them."""

@@ -24,7 +24,7 @@ from uad.reporting.page.quality import draw_thumbnails, failure_table, flag_tabl
 from uad.reporting.page.run import Place, Run
 from uad.reporting.page.scans import ScanExporter
 from uad.reporting.paper_numbers import METRICS, cohort_title
-from uad.reporting.reproduction import ABOUT, About, reproduction_sections
+from uad.reporting.reproduction import About, reproduction_sections
 
 _CSS_DPI = 150  # figures are shown at this many pixels per printed inch
 
@@ -78,7 +78,7 @@ def significance(run: Run, section: Section) -> list[Part]:
 
 
 def reproduction(run: Run, section: Section) -> list[Part]:
-    about = About(*(run.settings[key] for key in ABOUT))
+    about = About.of(run.settings)
     parts_of = reproduction_sections(run.tables, run.arms, about)
     open_parts = [*parts_of.pop(""), *parts_of.pop("In short", [])]
     shutil.copyfile(run.inputs.reproduction, run.folder / run.inputs.reproduction.name)

@@ -17,7 +17,7 @@ from uad.methods import load_method
 from uad.methods.pretraining import PRETRAININGS
 from uad.networks.weights import recipe_of, save_model
 from uad.training.checkpoints import write_curve
-from uad.training.loop import train_arm
+from uad.training.loop import precision_here, train_arm
 from uad.training.slices import SliceSource
 from uad.workflow.provenance import Provenance
 
@@ -58,6 +58,8 @@ def main() -> None:
     inputs = {path.name: sha256_of(path) for path in read if path}
     recipe = hashlib.sha256("".join([arguments.settings.name, *inputs.values()]).encode()).hexdigest()[:10]
     checkpoints = arguments.model.parent / "checkpoints" / recipe
+    precision = precision_here(train.precision)
+    progress(f"precision {precision}")
     start = time.time()
     network, curve = train_arm(
         method, training, validation, seed=seed, checkpoints=checkpoints,
@@ -67,7 +69,8 @@ def main() -> None:
     parameters = sum(p.numel() for p in network.parameters())
     provenance.write(
         arguments.model.parent / "provenance.json",
-        seed=seed, inputs=inputs, parameters=parameters, training_seconds=round(time.time() - start, 1),
+        seed=seed, inputs=inputs, precision=precision,
+        parameters=parameters, training_seconds=round(time.time() - start, 1),
         training_volumes=len(training.rows), validation_volumes=len(validation.rows),
     )  # fmt: skip
     recipe = recipe_of(settings["method"], settings["params"])

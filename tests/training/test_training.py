@@ -7,9 +7,9 @@ from tiny import TINY
 
 from uad.common.errors import InputError
 from uad.config.model import TrainSettings
-from uad.methods import load_method
+from uad.methods import known_methods, load_method
 from uad.training.checkpoints import write_curve
-from uad.training.loop import train_arm
+from uad.training.loop import precision_here, train_arm
 from uad.training.slices import SliceSource
 
 VOLUMES = np.random.default_rng(0).random((10, 6, 16, 16)).astype(np.float32)
@@ -166,3 +166,50 @@ def test_the_learning_curve_shows_the_terms_of_the_loss(tmp_path):
     lines = (tmp_path / "log.csv").read_text().splitlines()
     assert lines[0] == "step,train_loss,val_loss,kl" and len(lines) == 4
     assert all(float(line.split(",")[3]) > 0 for line in lines[1:])
+
+
+@pytest.mark.parametrize(
+    "able, chosen",
+    [
+        ({"avx512_bf16": True}, "bf16-mixed"),
+        ({"amx_bf16": True, "avx512_bf16": False}, "bf16-mixed"),
+        ({"avx512_bf16": False, "avx2": True}, "32-true"),
+        ({}, "32-true"),
+    ],
+)
+def test_auto_trains_in_bfloat16_only_where_the_processor_computes_it(monkeypatch, able, chosen):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert precision_here("auto") == chosen
+    assert precision_here("32-true") == "32-true"
+
+
+_SMALL = {
+    **TINY,
+    "vae": TINY["ae"],
+    "svae": {**TINY["ae"], "chunk": 2},
+    "dae": {"width": 4, "depth": 2},
+    **{name: {key: TINY["cddpm"][key] for key in ("unet", "noise")} for name in ("ddpm", "pddpm")},
+}
+
+
+@pytest.mark.parametrize("name", sorted(_SMALL))
+def test_every_method_learns_in_bfloat16(name, tmp_path):
+    # a dtype that only float32 has would stop here, not on the first processor with bfloat16
+    method = load_method(name)
+    training, validation = (source(rows, precision="bf16-mixed") for rows in (range(8), [8, 9]))
+    network, curve = train_arm(
+        method(method.Params.model_validate(_SMALL[name])),
+        training,
+        validation,
+        seed=3,
+        checkpoints=tmp_path,
+        threads=1,
+        progress=lambda _: None,
+    )
+    assert all(weight.dtype == torch.float32 for weight in network.parameters())
+    assert all(np.isfinite(row["val_loss"]) for row in curve if "val_loss" in row)
+
+
+def test_all_methods_that_train_were_asked():
+    assert set(_SMALL) == {name for name in known_methods() if load_method(name).trains}

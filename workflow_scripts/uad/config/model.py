@@ -262,7 +262,10 @@ class TrainSettings(Section):
     learning_rate: PositiveNumber = Field(1e-4, description="D1.")
     max_steps: int = Field(17600, gt=0, description="D2. 1600 epochs of 358 slices in batches of 32.")
     batch_size: int = Field(32, gt=0)
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("bf16-mixed", description="D3.")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "auto"] = Field(
+        "bf16-mixed",
+        description="D3. `auto`: bf16-mixed where the card, or the processor without one, computes it, else 32-true.",
+    )
     augment: bool = True
     augmentation: AugmentationSettings = AugmentationSettings()
     validation: Literal["fixed", "random"] = Field(

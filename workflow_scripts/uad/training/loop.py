@@ -132,6 +132,21 @@ class _TrainingInParts(_Training):
         return [self.method.part_optimizer(part, moved, rate) for part, moved in weights.items()]
 
 
+def precision_here(asked: str) -> str:
+    """The precision that trains on this machine, of one that the configuration names; `auto` is decided here.
+
+    A processor without instructions for bfloat16 imitates them, slower than it computes float32.
+    """
+    if asked != "auto":
+        return asked
+    if torch.cuda.is_available():
+        half = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able = torch.cpu.get_capabilities()
+        half = any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last is ARM's
+    return "bf16-mixed" if half else "32-true"
+
+
 def train_arm(
     method: Method,
     training: SliceSource,
@@ -180,7 +195,8 @@ def train_arm(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")  # advice on loaders that this loop does not need
         trainer = lightning.Trainer(
-            accelerator="gpu" if gpu else "cpu", devices=1, precision=settings.precision,
+            accelerator="gpu" if gpu else "cpu", devices=1,
+            precision=precision_here(settings.precision),  # type: ignore[arg-type]  # one of Lightning's words
             max_steps=settings.max_steps, val_check_interval=every, check_val_every_n_epoch=None,
             num_sanity_val_steps=0, logger=False, enable_progress_bar=False, enable_model_summary=False,
             log_every_n_steps=every, callbacks=[curve, best, RecipeMark(recipe), StopWhenAsked(last, every)],

@@ -140,13 +140,17 @@ def glioma(rng: np.random.Generator, necrosis: bool) -> list[Blob]:
 
 
 def multiple_sclerosis(rng: np.random.Generator) -> list[Blob]:
-    """Several small ellipsoids in the white matter near the ventricles, longest away from them."""
+    """Several ellipsoids in the white matter near the ventricles, longest away from them.
+
+    They are larger than most of MSLUB's: on the demo's grid of 4 mm, erosion and a median over 12 mm left 13 % of the
+    AUPRC of a perfect map of lesions with radii of 3 to 7 mm.
+    """
     maps = head_maps()
     allowed = (maps.wm > 0.75) & (maps.ventricle > 2) & (maps.ventricle < 22) & (maps.distance < -8)
     blobs = []
-    for _ in range(rng.integers(6, 16)):
+    for _ in range(rng.integers(5, 11)):
         look = Look(rng.uniform(0, 0.4), rng.uniform(0.25, 0.8), rng.uniform(0.8, 1))
-        radii = _radii(rng, 3, 7) * [1.2, 0.9, 0.9]
+        radii = _radii(rng, 6, 11) * [1.2, 0.9, 0.9]
         blobs.append(Blob(1, look, _place(rng, allowed), radii, SmoothField(rng, {12: 1}), 0.15))
     return blobs
 

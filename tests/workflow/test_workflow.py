@@ -10,7 +10,12 @@ import yaml
 from known_rules import known_rules
 from places import ROOT
 
+from uad.config.load import load
+from uad.download.sources import read_sources
+
 pytestmark = pytest.mark.slow
+
+ALL_ARMS = ("demo/config.yaml", "demo/all.yaml")
 
 
 def snakemake(*arguments, cwd=ROOT):
@@ -28,17 +33,43 @@ def jobs_of(plan):
     return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
 
 
-def test_the_plan_of_the_demo_has_every_stage(tmp_path):
-    run = snakemake("-n", "--quiet", "rules", "--configfile", "demo/config.yaml", "--config", "run=plan-test")
+def plan_of(*overlays):
+    run = snakemake("-n", "--quiet", "rules", "--configfile", *overlays, "--config", "run=plan-test")
     assert run.returncode == 0, run.stdout + run.stderr
-    jobs = jobs_of(run.stdout + run.stderr)
-    arms, trained = 17, 9  # the thirteen rows of the paper are read from ten arms; with our own rows and four controls
+    return jobs_of(run.stdout + run.stderr)
+
+
+def test_the_plan_of_the_demo_has_every_stage():
+    jobs = plan_of("demo/config.yaml")
+    arms, trained = 9, 3  # thresh, AE, DDPM, cDDPM, PCA and four controls
     assert jobs["phantom"] == jobs["ingest"] == jobs["splits"] == jobs["flag_outliers"] == 5
     assert jobs["pack"] == 6  # ixi twice, the others once
     assert jobs["train"] == trained * 2 and jobs["reconstruct"] == jobs["score"] == arms * 2
-    assert jobs["pretrain"] == jobs["pca"] == 2
+    assert jobs["pca"] == 2 and "pretrain" not in jobs
     single = ("backbone", "experiments", "tables", "figures", "check", "html_report", "reproduction")
     assert all(jobs[rule] == 1 for rule in single)
+
+
+def test_all_arms_of_the_full_study_are_planned_on_the_demos_data(tmp_path):
+    (tmp_path / "own.yaml").write_text("data_of: null")  # there may be no demo here
+    jobs = plan_of(*ALL_ARMS, str(tmp_path / "own.yaml"))
+    arms, trained = 17, 9  # the thirteen rows of the paper are read from ten arms; with our own rows and four controls
+    assert jobs["train"] == trained * 2 and jobs["reconstruct"] == jobs["score"] == arms * 2
+    assert jobs["pretrain"] == jobs["pca"] == 2
+
+
+def test_an_arm_is_the_same_in_the_full_study_and_among_all_arms_of_the_demo():
+    full, ours = load(ROOT / "config.yaml"), load(*(ROOT / name for name in ("config.yaml", *ALL_ARMS)))
+    assert list(full.arms) and set(full.arms) == set(ours.arms)
+    for name, arm in full.arms.items():
+        other = ours.arms[name]
+        assert (other.method, other.label, other.paper) == (arm.method, arm.label, arm.paper), name
+
+
+def test_open_data_need_no_form_and_no_account():
+    config = load(ROOT / "config.yaml", ROOT / "open/config.yaml")
+    assert sorted(config.cohorts) == ["ixi", "mslub", "wmh"]
+    assert {read_sources()[cohort.adapter].access for cohort in config.cohorts.values()} == {"open"}
 
 
 def test_the_plan_of_the_full_study_is_small():

@@ -3,13 +3,21 @@ PYTHON ?= python3
 CORES ?= 2
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test check test-download test-slurm test-kills bench lint format schema clean
+.PHONY: demo demo-all real test check test-download test-slurm test-kills bench lint format schema clean
 
 demo: .venv/installed
 	snakemake --cores $(CORES) --resources gpu=0 --configfile demo/config.yaml --quiet rules host
 	@[ results/demo/report.zip -nt results/demo/report/index.html ] || \
 	  snakemake --cores 1 --configfile demo/config.yaml --report results/demo/report.zip --quiet
 	@python tools/banner.py --results results/demo --report results/demo/report.zip
+
+# every arm of the full study on the demo's data, a few steps each: that they run, not what they are worth
+demo-all: demo
+	snakemake --cores $(CORES) --resources gpu=0 --configfile demo/config.yaml demo/all.yaml --quiet rules host
+
+# real scans that need no form: fetched, or from data/raw; hours on two cores (docs/real-scans.md)
+real: .venv/installed
+	snakemake --cores $(CORES) --resources gpu=0 --configfile real/config.yaml --quiet rules host
 
 test: .venv/installed
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromedriver >/dev/null; then \

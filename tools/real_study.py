@@ -1,0 +1,272 @@
+"""The table and the figures of docs/real-scans.md, from the scores of the real study.
+
+    python tools/real_study.py --results results/real    # take the scores of a run, then draw
+    python tools/real_study.py                           # draw again from the scores that are kept
+
+What is kept are scores, no scans: `docs/real/scores.parquet` has one row per arm, fold, noise level and test scan,
+`docs/real/contrast.tsv` one per fold, cohort, arm and contrast.  Folds of another run are added to those kept.
+"""
+
+import argparse
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn
+import yaml
+
+from uad.common.errors import InputError, run_program
+from uad.common.files import atomic_path
+from uad.common.tabular import read_table, write_table
+from uad.reporting import style
+from uad.reporting.cells import Cell, build_cell, cell_rows, select_rows
+from uad.reporting.experiments import divergences, load_experiments
+from uad.reporting.paper_numbers import METRICS
+from uad.reporting.statistics import bootstrap_interval, permutation_test
+
+KEPT = ["arm", "fold", "cohort", "modality", "t_test", "subject", "split", "variant", "lesion_ml"]
+SCORES = ["dice", "auprc", "l1", "l1_lesion", "l1_healthy", "ssim", "psnr", "kld"]
+ROLES = {"unconditioned": "ddpm", "conditioned": "cddpm"}
+LESIONS = ("lgg", "planted")
+HEALTHY = ("ixi-hh", "oasis")
+TITLES = {"lgg": "gliomas", "planted": "planted strokes", "ixi-hh": "IXI-HH", "oasis": "OASIS"}
+PAIRS = [("cddpm", "ddpm", 0), ("cddpm", "ddpm", 1), ("cddpm", "pca", 0), ("cddpm", "thresh-inv", 0)]
+SINGLE = "500"
+SEED = 0
+
+
+def kept_scores(results: Path | None, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scores and contrasts of the kept folds, those of `results` in the place of kept ones of the same number."""
+    places = folder / "scores.parquet", folder / "contrast.tsv"
+    kept = [pd.read_parquet(places[0]), read_table(places[1])] if places[0].exists() else [pd.DataFrame()] * 2
+    if results:
+        files = sorted(results.glob("metrics/*/*/fold*.parquet"))
+        if not files:
+            raise InputError(f"{results}: has no scores; finish the run first")
+        new = pd.concat(pd.read_parquet(file, columns=KEPT + SCORES) for file in files)
+        new = new[(new["split"] == "test") & (new["variant"] == "full")]
+        contrast = pd.concat(
+            contrasts_of(file, int(file.stem.removeprefix("fold"))) for file in results.glob("experiments/t1/*.npz")
+        )
+        for index, frame in enumerate((new, contrast)):
+            old = kept[index]
+            old = old[~old["fold"].astype(int).isin(frame["fold"])] if len(old) else old
+            kept[index] = pd.concat([old, frame], ignore_index=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        kept[0] = kept[0].sort_values(KEPT[:6], ignore_index=True)
+        with atomic_path(places[0]) as temporary:
+            kept[0].to_parquet(temporary)
+        write_table(kept[1].astype(str).sort_values(list(kept[1].columns), ignore_index=True), places[1])
+    if not len(kept[0]):
+        raise InputError(f"{places[0]}: does not exist; name a finished run with --results")
+    return kept[0], kept[1].astype({"fold": int, "contrast": float, "kld": float})
+
+
+def contrasts_of(file: Path, fold: int) -> pd.DataFrame:
+    arrays = load_experiments(file)
+    cohorts = [key.split("/")[1] for key in arrays if key.startswith("histograms/") and key.endswith("/contrasts")]
+    return pd.DataFrame(
+        {
+            "fold": fold,
+            "cohort": cohort,
+            "arm": arm,
+            "contrast": contrast,
+            "kld": divergences([arrays], cohort, role, i)[0],
+        }
+        for cohort in cohorts
+        for role, arm in ROLES.items()
+        for i, contrast in enumerate(arrays[f"histograms/{cohort}/contrasts"])
+    )
+
+
+class Study:
+    """The kept scores and what is asked of them."""
+
+    def __init__(self, scores: pd.DataFrame) -> None:
+        self.folds = sorted(set(scores["fold"]))
+        self.rows = select_rows(scores, self.folds)
+        self.arms = yaml.safe_load(Path("config.yaml").read_text())["arms"]
+        there = set(self.rows["arm"])
+        self.readings = [
+            (arm, ens)
+            for arm in self.arms
+            if arm in there
+            for ens in ((0, 1) if (self.rows[self.rows["arm"] == arm]["t_test"] == "ens").any() else (0,))
+        ]
+
+    def cell(self, arm: str, ens: int, cohort: str, metric: str) -> Cell:
+        return build_cell(cell_rows(self.rows, arm, ens, cohort, "t1", SINGLE), metric, self.folds)
+
+    def label(self, arm: str, ens: int) -> str:
+        return self.arms[arm]["label"] + (", ensemble" if ens else "")
+
+    def has(self, cohort: str) -> bool:
+        return bool((self.rows["cohort"] == cohort).any())
+
+    def difference(self, one: str, other: str, ens: int, cohort: str, metric: str) -> pd.Series:
+        """Per test subject, mean over folds; an arm without noise levels has one reading."""
+        two = (self.cell(arm, ens if (arm, ens) in self.readings else 0, cohort, metric).scores for arm in (one, other))
+        first, second = two
+        return (first - second).dropna()
+
+
+def with_interval(values: pd.Series, decimals: int) -> str:
+    low, high = bootstrap_interval(values.to_numpy(), SEED)
+    return f"{values.mean():.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
+
+
+def table(study: Study) -> list[str]:
+    """Table 3 and 2 in one: a row per arm and reading."""
+    lesions, healthy = ([c for c in cohorts if study.has(c)] for cohorts in (LESIONS, HEALTHY))
+    columns = [(c, m) for c in lesions for m in ("dice", "auprc")] + [
+        (c, m) for c in healthy for m in ("l1", "ssim", "kld")
+    ]
+    head = ["Arm", *(f"{TITLES[cohort]}<br>{METRICS[metric].title}" for cohort, metric in columns)]
+    lines = ["| " + " | ".join(head) + " |", "| --- |" + " --: |" * len(columns)]
+    for arm, ens in study.readings:
+        line = [study.label(arm, ens)]
+        for cohort, metric in columns:
+            cell = study.cell(arm, ens, cohort, metric)
+            if not len(cell.scores.dropna()):
+                line.append("")
+            elif metric in ("dice", "auprc"):
+                line.append(with_interval(cell.scores, 1))
+            else:
+                line.append(f"{cell.mean:.{METRICS[metric].decimals}f}")
+        lines.append("| " + " | ".join(line) + " |")
+    return lines
+
+
+def comparisons(study: Study) -> list[str]:
+    lines = [
+        "| difference | on | metric | mean [95 %] over subjects | n | p |",
+        "| --- | --- | --- | --: | --: | --: |",
+    ]
+    for one, other, ens in PAIRS:
+        if not {one, other} <= {arm for arm, _ in study.readings}:
+            continue
+        for cohort in filter(study.has, LESIONS):
+            for metric in ("dice", "auprc"):
+                values = study.difference(one, other, ens, cohort, metric)
+                p = permutation_test(values, np.zeros(len(values)), seed=SEED)
+                name = f"{study.label(one, ens)} − {study.label(other, ens if (other, ens) in study.readings else 0)}"
+                cells = name, TITLES[cohort], METRICS[metric].title, with_interval(values, 1), len(values), f"{p:.2g}"
+                lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return lines
+
+
+def save(figure: plt.Figure, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=160, bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)
+
+
+def draw(study: Study, contrast: pd.DataFrame, folder: Path) -> None:
+    """Four figures of scores; no picture of a scan."""
+    seaborn.set_theme("paper", "whitegrid")
+    shown = [reading for reading in study.readings if study.arms[reading[0]]["method"] not in ("oracle", "copy")]
+    lesions = [cohort for cohort in LESIONS if study.has(cohort)]
+    palette = [look.colour for look in style.looks([{"arm": arm, **study.arms[arm]} for arm in study.arms]).values()]
+    colours = dict(zip(study.arms, palette, strict=True))
+
+    long = pd.concat(
+        study.cell(arm, ens, cohort, "auprc").scores.rename("AUPRC (%)").reset_index().assign(
+            arm=study.label(arm, ens), cohort=TITLES[cohort])
+        for arm, ens in shown for cohort in lesions
+    )  # fmt: skip
+    grid = seaborn.catplot(
+        long, x="AUPRC (%)", y="arm", col="cohort", kind="box", height=4, aspect=0.9, color="#88CCEE", fliersize=2,
+        sharex=False,
+    )  # fmt: skip
+    grid.set_titles("{col_name}").set_ylabels("")
+    save(grid.figure, folder / "auprc.png")
+
+    pairs = pd.concat(
+        study.difference("cddpm", "ddpm", ens, cohort, metric).rename("difference in points").reset_index().assign(
+            metric=METRICS[metric].title.replace(" (%)", ""), cohort=TITLES[cohort],
+            reading="ensemble" if ens else f"t_test {SINGLE}")
+        for ens in (0, 1) for cohort in lesions for metric in ("dice", "auprc")
+    )  # fmt: skip
+    grid = seaborn.catplot(
+        pairs, x="metric", y="difference in points", hue="reading", col="cohort", kind="strip", dodge=True, height=3.2,
+        aspect=0.9, palette=["#88CCEE", "#332288"], alpha=0.7,
+    )  # fmt: skip
+    for panel in grid.axes.flat:
+        panel.axhline(0, color="black", linewidth=0.8)
+    grid.set_titles("{col_name}: cDDPM minus DDPM").set_xlabels("")
+    save(grid.figure, folder / "difference.png")
+
+    healthy = pd.concat(
+        study.cell(arm, ens, cohort, "l1").scores.rename("l1 (1e-3)").reset_index().assign(
+            arm=study.label(arm, ens), cohort=TITLES[cohort])
+        for arm, ens in shown if study.cell(arm, ens, HEALTHY[0], "l1").scores.notna().any()
+        for cohort in HEALTHY if study.has(cohort)
+    )  # fmt: skip
+    figure, panel = plt.subplots(figsize=(5.5, 4))
+    seaborn.pointplot(
+        healthy, x="l1 (1e-3)", y="arm", hue="cohort", linestyle="none", dodge=0.4, errorbar=("ci", 95), seed=SEED,
+        palette=["#332288", "#CC6677"], ax=panel,
+    )  # fmt: skip
+    panel.set_ylabel("")
+    panel.legend(title="healthy test scans of")
+    save(figure, folder / "healthy.png")
+
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3))
+    levels = study.rows[study.rows["t_test"].str.isdigit() & study.rows["cohort"].isin(lesions)]
+    levels = levels.assign(
+        t_test=levels["t_test"].astype(int), Dice=100 * levels["dice"], cohort=levels["cohort"].map(TITLES),
+        arm=levels["arm"].map({arm: study.label(arm, 0) for arm in study.arms}),
+    )  # fmt: skip
+    by_label = {study.label(arm, 0): colour for arm, colour in colours.items()}
+    seaborn.lineplot(
+        levels,
+        x="t_test",
+        y="Dice",
+        hue="arm",
+        style="cohort",
+        markers=True,
+        errorbar=None,
+        palette=by_label,
+        ax=panels[0],
+    )
+    panels[0].set(xlabel="t_test", ylabel="Dice (%)")
+    panels[0].legend(fontsize=6)
+    kld = contrast.assign(
+        arm=contrast["arm"].map(lambda arm: study.label(arm, 0)), cohort=contrast["cohort"].map(TITLES)
+    )
+    seaborn.lineplot(
+        kld,
+        x="contrast",
+        y="kld",
+        hue="arm",
+        style="cohort",
+        markers=True,
+        errorbar=None,
+        palette=by_label,
+        ax=panels[1],
+    )
+    panels[1].set(
+        xlabel="contrast exponent of the input", ylabel="KLD of healthy intensities", xscale="log", yscale="log"
+    )
+    panels[1].legend(fontsize=6)
+    figure.tight_layout()
+    save(figure, folder / "levels.png")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, help="folder of a finished run of real/config.yaml")
+    parser.add_argument("--folder", type=Path, default=Path("docs/real"))
+    arguments = parser.parse_args()
+    scores, contrast = kept_scores(arguments.results, arguments.folder)
+    study = Study(scores)
+    lines = [f"Folds: {', '.join(map(str, study.folds))}.", "", *table(study), "", *comparisons(study)]
+    with atomic_path(arguments.folder / "table.md") as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
+    draw(study, contrast, arguments.folder)
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    run_program(main)

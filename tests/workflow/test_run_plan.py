@@ -87,6 +87,8 @@ def test_banners_say_what_is_made_and_where():
     start = start_banner(plan, "not read", whole=True)
     assert "run 'r'" in start and "left out figures 2 and 3" in start and "data     of run 'other'" in start
     assert "left out" not in start_banner(plan, "not read", whole=False)
+    without_lgg = RunPlan(plan.config, ["lgg"])
+    assert "left out lgg: optional, not here" in start_banner(without_lgg, "not read", whole=False)
     assert "is complete" in success_banner(plan, [], whole=True)
     assert success_banner(plan, [], whole=False) == ""
     assert "(1 pack, 2 train)" in success_banner(plan, ["train", "pack", "train"], whole=False)

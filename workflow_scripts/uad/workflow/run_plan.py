@@ -23,10 +23,11 @@ class RunPlan:
         methods: the method of each arm.
         modalities: those of the training cohort.
         phantoms, archives: names of the cohorts that are generated, and of those that are read.
+        left_out: names of the optional cohorts that the run goes without; they are not in the configuration.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, left_out: Iterable[str] = ()) -> None:
+        self.config, self.left_out = config, list(left_out)
         self.results = f"results/{config.run}"
         self.data = f"results/{config.data_of or config.run}"
         self.methods = {arm: build_method(config, arm) for arm in config.arms}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from local_server import status
 from made_up_items import nifti, sha256
 from places import ROOT
 from real_data import SHARED
@@ -123,6 +124,20 @@ def test_other_scans_that_the_user_placed_are_left_alone(item):
     placed(ixi.folder, {"mine_t1.nii.gz": nifti("mine")})
     ixi.provide()
     assert ixi.paths() == {"mine_t1.nii.gz"} and ixi.state().status == "present" and not ixi.server.requests
+
+
+def test_some_of_the_scans_placed_are_enough_and_a_stopped_download_is_continued(item):
+    ixi = item("ixi-hh", IXI_HH, "t1")
+    first, second = list(IXI_HH)[:2]
+    placed(ixi.folder, {first: IXI_HH[first]})
+    ixi.provide()
+    assert ixi.paths() == {first[1:], "fetched.json"} and not ixi.server.requests
+    for path in (ixi.folder / first[1:], ixi.folder / "fetched.json"):
+        path.unlink()
+    ixi.server.tricks[second] = [status(404)]
+    assert "does not have this file (404)" in ixi.refused() and ixi.state().status == "fetchable"
+    ixi.provide()
+    assert len(ixi.paths()) == 131
 
 
 def test_gliomas_are_placed_by_hand_or_copied(item, tmp_path):

@@ -97,7 +97,7 @@ class Inventory:
     def missing(self, files: Sequence[RemoteFile]) -> list[RemoteFile]:
         """Files that are neither here nor replaced by what the user placed instead."""
         absent = [file for file in files if not all(path.exists() for path in self.product(file))]
-        if not absent or (len(absent) == len(files) and self.source.copies and self.placed()):
+        if not absent or (self.source.copies and self.placed() and not self._fetched()):
             return []
         ours = {file.name for file in files} | {record.NAME}
         others = {name: path for name, path in walk(self.folder).items() if name not in ours}
@@ -116,9 +116,12 @@ class Inventory:
         if (
             not parts
         ):  # a table about the subjects: assume the user who supplied the scans supplied it too; it is optional
-            fetched = any(entry["url"] for entry in record.Record(self.folder).entries.values())
-            return file.optional and self.placed() and not fetched
+            return file.optional and self.placed() and not self._fetched()
         return all(self._present(part, others) for part in parts)
+
+    def _fetched(self) -> bool:
+        """Whether anything here was fetched, not placed."""
+        return any(entry["url"] for entry in record.Record(self.folder).entries.values())
 
     def _brings(self, part: Part, file: RemoteFile) -> bool:
         return bool(part.pattern.search(file.name)) or any(_matches(p.name, part) for p in self.product(file))

@@ -108,7 +108,9 @@ def rows(phantoms: Scans, real: Scans) -> list[tuple[str, str, str]]:
     half = len(real[0]) // 2
     halves = histogram_distance((real[0][:half], real[1][:half]), (real[0][half:], real[1][half:]))
     apart = histogram_distance(phantoms, real)
-    table.append(("distance of mean histograms: phantoms to real, two halves of the real ones", f"{apart:.2f}", f"{halves:.2f}"))
+    table.append(
+        ("distance of mean histograms: phantoms to real, two halves of the real ones", f"{apart:.2f}", f"{halves:.2f}")
+    )
     return table
 
 

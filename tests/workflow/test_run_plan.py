@@ -9,8 +9,10 @@ from snakemake.exceptions import WorkflowError
 
 from uad.config import resolve
 from uad.config.load import merge
+from uad.download.needs import write_sources
 from uad.workflow.banners import failure_banner, start_banner, success_banner
 from uad.workflow.driver import Driver
+from uad.workflow.left_out import find_left_out, read_left_out
 from uad.workflow.planned_files import PlannedFiles
 from uad.workflow.run_plan import RunPlan
 
@@ -80,6 +82,18 @@ def test_an_arm_that_reads_what_nobody_makes_is_refused(driver_of):
     with pytest.raises(WorkflowError, match=message):
         driver_of([pca], arms=arms).check_rules()
     driver_of([pca, theirs], arms=arms).check_rules()
+
+
+def test_on_the_data_of_another_run_its_cohorts_count(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = plan_of(run="mine", data_of="theirs", cohorts={"wmh": {"optional": True}, "mslub": {"optional": True}})
+    there = tmp_path / "results/theirs/cohorts/wmh.tsv"
+    there.parent.mkdir(parents=True)
+    there.touch()
+    absent = find_left_out(plan)
+    assert list(absent) == ["mslub"] and "run 'theirs' does not have it" in absent["mslub"]
+    write_sources(plan.config, plan.results, plan.raw_folder, absent=absent)
+    assert read_left_out(plan) == absent  # what a job goes by
 
 
 def test_banners_say_what_is_made_and_where():

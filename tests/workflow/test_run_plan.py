@@ -63,6 +63,15 @@ def test_a_healthy_cohort_that_only_tests_is_no_pathological_one():
     assert plan.experiment_cohorts("t1") == ["ixi", "atlas"]
 
 
+def test_without_lesions_there_are_no_figures_of_dice():
+    cohorts = dict.fromkeys(("brats21", "mslub", "atlas", "wmh"))
+    with_them, without = ({path.split("/")[-1] for path in plan_of(**more).figures("png")}
+                          for more in ({}, {"cohorts": cohorts}))  # fmt: skip
+    assert with_them - without == {"fig5.png", "fig6.png", "overview.png"} | {
+        name for name in with_them if name.startswith("fig4-") and "ixi" not in name
+    }
+
+
 @pytest.fixture
 def driver_of(tmp_path, monkeypatch):
     """A driver in an empty folder, of a workflow with these rules and settings."""

@@ -243,10 +243,11 @@ class RunPlan:
 
     def figures(self, extension: str) -> list[str]:
         examples = [f"fig4-{cohort}-{modality}" for cohort, modality in [*self.places(True), *self.places(False)]]
-        noise_levels = ["fig5"] if any(method.reads_noise_levels for method in self.methods.values()) else []
+        found = bool(self.places(False))  # without lesions there is no Dice, and nothing to find
+        noise_levels = ["fig5"] if found and any(method.reads_noise_levels for method in self.methods.values()) else []
         curves = [f"curves-{modality}" for modality in self.modalities] if self.learning_curves() else []
         contrast = ["fig2", "fig3"] if self.experiment_arms() else []
-        stems = ["fig1", *contrast, *examples, *noise_levels, "fig6", "overview", *curves]
+        stems = ["fig1", *contrast, *examples, *noise_levels, *(["fig6", "overview"] if found else []), *curves]
         return [f"{self.results}/figures/{stem}.{extension}" for stem in stems]
 
     def thresh_scores(self) -> list[str]:

@@ -29,6 +29,7 @@ from uad.config.places import hd_bet_folder
 from uad.download.needs import fetches_hd_bet, medicalnet_file, write_sources
 from uad.download.sources import read_sources
 from uad.workflow.driver import Driver
+from uad.workflow.left_out import find_left_out, read_left_out
 from uad.workflow.planned_files import PlannedFiles
 from uad.workflow.run_plan import RunPlan
 from uad.workflow.shared_data import STORE_FILES, check_data, refuse_links
@@ -41,6 +42,12 @@ try:
     BASE = yaml.safe_load((Path(workflow.basedir) / "config.yaml").read_text())
     CONFIG = resolve(in_order_of(config, BASE))
     PLAN = RunPlan(CONFIG)
+    # a job goes by what the main process has found: data may come while it runs
+    LEFT_OUT = find_left_out(PLAN) if workflow.is_main_process else read_left_out(PLAN)
+    if LEFT_OUT:  # as an overlay would leave them out
+        config["cohorts"] |= dict.fromkeys(LEFT_OUT)
+        CONFIG = resolve(in_order_of(config, BASE))
+        PLAN = RunPlan(CONFIG, LEFT_OUT)
     # programs look below RESULTS; where the data are another run's (DATA), it has links to them
     RESULTS, DATA = PLAN.results, PLAN.data
     if CONFIG.data_of:
@@ -48,7 +55,9 @@ try:
     else:
         refuse_links(Path(RESULTS))
     if workflow.is_main_process:
-        SOURCES_FILE = write_sources(CONFIG, RESULTS, PLAN.raw_folder, PLANNED.put)
+        SOURCES_FILE = write_sources(
+            CONFIG, RESULTS, PLAN.raw_folder, PLANNED.put, LEFT_OUT
+        )
     else:  # a job, for which the main process has looked at the data
         SOURCES_FILE = f"{RESULTS}/settings/sources.json"
 except InputError as error:

@@ -181,6 +181,7 @@ rule html_report:
         settings=report_settings(
             "report",
             spacing_mm=PLAN.store_spacing_mm(),
+            left_out=PLAN.left_out,
             config=without(CONFIG.model_dump(mode="json"), "execution"),
             **section("report"),
         ),

@@ -14,7 +14,6 @@ from uad.download import record
 from uad.download.inventory import LISTING, Inventory, Need
 from uad.download.needs import read_needs
 from uad.download.provide import provide
-from uad.download.sources import read_sources
 
 _NO_DATA = (record.NAME, LISTING)
 
@@ -30,10 +29,11 @@ def main() -> None:
     arguments = parser.parse_args()
 
     say = job_log(f"download {arguments.cohort}")
-    if arguments.sources and arguments.adapter in read_sources():
-        _, settings, _ = read_needs(arguments.sources)
-        need = Need(arguments.adapter, arguments.cohort, arguments.folder, tuple(arguments.modalities))
-        provide(Inventory(need, settings), say)
+    if arguments.sources:
+        needs, settings, _ = read_needs(arguments.sources)
+        for item in (need.item for need in needs if need.name == arguments.cohort):
+            need = Need(item, arguments.cohort, arguments.folder, tuple(arguments.modalities))
+            provide(Inventory(need, settings), say)
     found = [path for path in sorted(arguments.folder.glob("*")) if _is_data(path.name)]
     if not found:
         raise InputError(

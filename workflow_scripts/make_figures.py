@@ -58,8 +58,10 @@ def main() -> None:
 
     for cohort, modality in [*map(tuple, settings["healthy"]), *places]:
         figures[f"fig4-{cohort}-{modality}"] = partial(draw_examples, cohort, modality)
-    figures["fig6"] = draw_residuals
-    if any(arm["reads_noise_levels"] for arm in arms):
+    if places:
+        figures["fig6"] = draw_residuals
+        figures["overview"] = partial(overview_figure, scores, arms, places, folds, str(settings["single"]))
+    if places and any(arm["reads_noise_levels"] for arm in arms):
         figures["fig5"] = partial(t_test_figure, scores, arms, places, folds)
     if arguments.experiments:
         folds_shown = [load_experiments(path) for path in arguments.experiments]
@@ -74,7 +76,6 @@ def main() -> None:
         figures[f"curves-{modality}"] = partial(
             learning_curves_figure, trained, arms, folds, modality.upper(), pretrained
         )
-    figures["overview"] = partial(overview_figure, scores, arms, places, folds, str(settings["single"]))
     style.save_all(figures, arguments.folder, arguments.workers)
     for name in ("fig1.png", "fig1.svg"):
         shutil.copyfile(REPORTING / name, arguments.folder / name)

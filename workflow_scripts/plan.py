@@ -14,7 +14,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     needs, settings, content = read_needs(arguments.sources)
-    text = report(needs, settings, content["data_dir"], read_own(content))
+    text = report(needs, settings, content["data_dir"], read_own(content), content.get("left_out"))
     print(f"\nWhat run '{content['run']}' needs\n\n{text}\n")
 
 

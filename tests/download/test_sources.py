@@ -26,9 +26,13 @@ pytestmark = pytest.mark.usefixtures("no_credentials")
 def test_the_table_says_what_the_facts_say():
     """docs/paper.md#ixi, docs/paper.md#atlas, docs/paper.md#sri24, docs/paper.md#medicalnet"""
     sources = read_sources()
-    assert set(ADAPTERS) - {"folder"} | {"sri24", "hd-bet", "medicalnet", "authors-splits"} == set(sources)
+    tools, folders = {"sri24", "hd-bet", "medicalnet", "authors-splits"}, {"ixi-hh", "oasis", "lgg", "stroke-masks"}
+    assert set(ADAPTERS) - {"folder"} | tools | folders == set(sources)
+    assert {name for name, source in sources.items() if source.copies} == folders
     for source in sources.values():
-        assert source.access in ("open", "token", "form") and source.licence and source.citation and source.by_hand
+        assert (
+            source.access in ("open", "token", "form", "hand") and source.licence and source.citation and source.by_hand
+        )
         assert source.base_url.startswith("https://") and "\n" not in source.by_hand
     files = {file.name: file for source in sources.values() for file in source.files}
     assert files["IXI-T1.tar"].bytes == 4_840_816_640 and files["IXI-T2.tar"].bytes == 3_853_445_120

@@ -46,6 +46,7 @@ SETTINGS = {
         "arms": {"near": {"params": {"odd": ODD_SITE}, "train": {}}},
     },
     "viewer_scans": 2,
+    "left_out": [],
     "thumbnails": 3,
 }
 

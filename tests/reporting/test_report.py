@@ -218,6 +218,12 @@ def test_equal_volumes_give_equal_text():
     assert scans.nifti_base64(values, 2.0) == scans.nifti_base64(values.copy(), 2.0)
 
 
+def test_a_cohort_that_was_left_out_is_named(inputs, tmp_path):
+    settings = {**run.SETTINGS, "left_out": ["lgg"]}
+    build.build_report(settings, build.Inputs(**inputs), tmp_path / "report", lambda line: None)
+    assert '<p class="warning">Left out: lgg. It is optional' in (tmp_path / "report" / "index.html").read_text()
+
+
 def test_of_the_scans_that_were_kept_as_many_are_shown_as_asked_for(inputs, tmp_path):
     settings = {**run.SETTINGS, "viewer_scans": 1}
     build.build_report(settings, build.Inputs(**inputs), tmp_path / "report", lambda line: None)

@@ -9,8 +9,10 @@ from snakemake.exceptions import WorkflowError
 
 from uad.config import resolve
 from uad.config.load import merge
+from uad.download.needs import write_sources
 from uad.workflow.banners import failure_banner, start_banner, success_banner
 from uad.workflow.driver import Driver
+from uad.workflow.left_out import find_left_out, read_left_out
 from uad.workflow.planned_files import PlannedFiles
 from uad.workflow.run_plan import RunPlan
 
@@ -61,6 +63,15 @@ def test_a_healthy_cohort_that_only_tests_is_no_pathological_one():
     assert plan.experiment_cohorts("t1") == ["ixi", "atlas"]
 
 
+def test_without_lesions_there_are_no_figures_of_dice():
+    cohorts = dict.fromkeys(("brats21", "mslub", "atlas", "wmh"))
+    with_them, without = ({path.split("/")[-1] for path in plan_of(**more).figures("png")}
+                          for more in ({}, {"cohorts": cohorts}))  # fmt: skip
+    assert with_them - without == {"fig5.png", "fig6.png", "overview.png"} | {
+        name for name in with_them if name.startswith("fig4-") and "ixi" not in name
+    }
+
+
 @pytest.fixture
 def driver_of(tmp_path, monkeypatch):
     """A driver in an empty folder, of a workflow with these rules and settings."""
@@ -82,11 +93,25 @@ def test_an_arm_that_reads_what_nobody_makes_is_refused(driver_of):
     driver_of([pca, theirs], arms=arms).check_rules()
 
 
+def test_on_the_data_of_another_run_its_cohorts_count(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = plan_of(run="mine", data_of="theirs", cohorts={"wmh": {"optional": True}, "mslub": {"optional": True}})
+    there = tmp_path / "results/theirs/cohorts/wmh.tsv"
+    there.parent.mkdir(parents=True)
+    there.touch()
+    absent = find_left_out(plan)
+    assert list(absent) == ["mslub"] and "run 'theirs' does not have it" in absent["mslub"]
+    write_sources(plan.config, plan.results, plan.raw_folder, absent=absent)
+    assert read_left_out(plan) == absent  # what a job goes by
+
+
 def test_banners_say_what_is_made_and_where():
     plan = plan_of(run="r", data_of="other", arms={"cddpm": None, "cddpm-ssl": None})
     start = start_banner(plan, "not read", whole=True)
     assert "run 'r'" in start and "left out figures 2 and 3" in start and "data     of run 'other'" in start
     assert "left out" not in start_banner(plan, "not read", whole=False)
+    without_lgg = RunPlan(plan.config, ["lgg"])
+    assert "left out lgg: optional, not here" in start_banner(without_lgg, "not read", whole=False)
     assert "is complete" in success_banner(plan, [], whole=True)
     assert success_banner(plan, [], whole=False) == ""
     assert "(1 pack, 2 train)" in success_banner(plan, ["train", "pack", "train"], whole=False)

@@ -82,6 +82,18 @@ def test_the_plan_of_the_full_study_is_small():
     assert jobs["total"] < 600
 
 
+def test_a_run_goes_without_an_optional_cohort_that_is_not_here(tmp_path):
+    here = f"data_dir={tmp_path}"
+    run = snakemake("-n", "--quiet", "rules", "--configfile", "real/config.yaml", "--config", "run=plan-test", here)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert jobs_of(run.stdout + run.stderr)["ingest"] == 2
+    scan = tmp_path / "raw/lgg/sub-1/anat/sub-1_T1w.nii.gz"
+    scan.parent.mkdir(parents=True)
+    scan.touch()
+    run = snakemake("-n", "--quiet", "rules", "--configfile", "real/config.yaml", "--config", "run=plan-test", here)
+    assert jobs_of(run.stdout + run.stderr)["ingest"] == 3
+
+
 @pytest.mark.timing
 def test_the_plan_takes_no_more_time_per_job_for_a_larger_study(tmp_path):
     study, larger = plan_scale.dry_run(tmp_path, 1), plan_scale.dry_run(tmp_path, 4)

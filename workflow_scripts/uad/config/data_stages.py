@@ -53,4 +53,5 @@ def _plausible(config: Config) -> dict[str, Any]:
 
 
 def _cohort(config: Config, cohort: str) -> dict[str, Any]:
-    return config.cohorts[cohort].model_dump(mode="json")
+    # where data come from makes no job run again
+    return config.cohorts[cohort].model_dump(mode="json", exclude={"item", "optional"})

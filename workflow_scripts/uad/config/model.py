@@ -38,6 +38,13 @@ class CohortSettings(Section):
         "archive", description="`archive`: the real data set. `phantom`: generated in the same layout."
     )
     raw: UserPath | None = Field(None, description="Folder with the raw data; default `<data_dir>/raw/<cohort>`.")
+    item: str | None = Field(
+        None, description="adapter `folder` only: item of the source table that is fetched to `raw` (docs/data.md)."
+    )
+    optional: bool = Field(
+        False,
+        description="Leave the cohort out of the run, and say so, where its data are not here and cannot be fetched.",
+    )
     modalities: list[Modality] = Field(min_length=1)
     subjects: int = Field(gt=0, description="Expected number of subjects; sets the number of shards.")
     splits: SplitSizes
@@ -68,9 +75,11 @@ class CohortSettings(Section):
     @model_validator(mode="after")
     def _flags_belong_to_folder(self) -> CohortSettings:
         if self.adapter != "folder":
-            for key in ("healthy", "stripped", "registered", "bias_corrected"):
+            for key in ("item", "healthy", "stripped", "registered", "bias_corrected"):
                 if getattr(self, key) is not None:
                     raise ValueError(f"`{key}` is for adapter `folder`; `{self.adapter}` knows this itself")
+        if self.optional and self.source == "phantom":
+            raise ValueError("`optional` is for data that may be missing; phantoms are made")
         return self
 
 
@@ -82,7 +91,9 @@ class PhantomSettings(Section):
 class SourceSettings(Section):
     """Where downloads come from; like `execution`, nothing here changes a result."""
 
-    offline: bool = Field(False, description="Fetch nothing: use what is there and say what is missing.")
+    offline: bool = Field(
+        False, description="Ask no server: use what is there and in local folders, and say what is missing."
+    )
     base_url: dict[str, UserPath] = Field(
         default_factory=dict, description="Item -> mirror or local folder that has its files (docs/data.md)."
     )
@@ -428,4 +439,6 @@ class Config(Section):
             raise ValueError(f"`train_cohort` names `{self.train_cohort}`, which is not under `cohorts`")
         if self.cohorts[self.train_cohort].splits.train == 0:
             raise ValueError(f"cohorts.{self.train_cohort}.splits.train is 0, but it is the training cohort")
+        if self.cohorts[self.train_cohort].optional:
+            raise ValueError(f"cohorts.{self.train_cohort}.optional: the training cohort cannot be left out")
         return self

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from uad.cohorts import find_adapter
+from uad.common.errors import InputError
 from uad.common.files import write_text
+from uad.config.load import did_you_mean
 from uad.config.model import Config
 from uad.config.places import hd_bet_folder, placed_sri24
 from uad.download.inventory import Need
 from uad.download.own import OwnFolder
-from uad.download.sources import Settings, read_sources
+from uad.download.plan import NEEDS_YOU, state_of
+from uad.download.sources import Settings, is_local, local_path, read_sources
 
 
 def medicalnet_file(config: Config) -> str:
@@ -28,12 +32,11 @@ def needs_of(config: Config, raw_folder: Callable[[str], str]) -> list[Need]:
 
     Args:
         raw_folder: cohort -> folder of its raw data.
+
+    Raises:
+        InputError: a cohort's `item` is not in the source table, or no folder of scans.
     """
-    needs = [
-        Need(cohort.adapter, name, Path(raw_folder(name)), tuple(cohort.modalities))
-        for name, cohort in config.cohorts.items()
-        if cohort.source == "archive" and cohort.adapter in read_sources()
-    ]
+    needs = [need for name in config.cohorts if (need := _need_of(config, name, raw_folder))]
     if config.preprocess.atlas.image == "sri24" and not placed_sri24(config.data_dir):
         needs.append(Need("sri24", "sri24", Path(config.data_dir) / "sri24"))
     if any(fetches_hd_bet(config, name, raw_folder) for name in config.cohorts):
@@ -45,10 +48,38 @@ def needs_of(config: Config, raw_folder: Callable[[str], str]) -> list[Need]:
     return needs
 
 
+def _need_of(config: Config, name: str, raw_folder: Callable[[str], str]) -> Need | None:
+    """What a cohort needs of the source table; None for phantoms and the user's own scans."""
+    cohort, sources = config.cohorts[name], read_sources()
+    folders = [item for item, source in sources.items() if source.copies]
+    if cohort.item is not None and cohort.item not in folders:
+        raise InputError(f"config: cohorts.{name}.item: {did_you_mean(cohort.item, folders)}")
+    item = cohort.item or cohort.adapter
+    if cohort.source != "archive" or item not in sources:
+        return None
+    return Need(item, name, Path(raw_folder(name)), tuple(cohort.modalities))
+
+
+def left_out(config: Config, raw_folder: Callable[[str], str]) -> dict[str, str]:
+    """The optional cohorts whose data are not here and cannot be fetched -> what the user can do, in one line."""
+    settings, steps = Settings(**config.sources.model_dump(mode="json")), {}
+    for name in (name for name, cohort in config.cohorts.items() if cohort.optional):
+        need = _need_of(config, name, raw_folder)
+        if need is not None:
+            state = state_of(need, settings)
+            if state.status == NEEDS_YOU:
+                steps[name] = state.step
+        elif not any(Path(raw_folder(name)).glob("*")):
+            steps[name] = f"nothing is in {raw_folder(name)}; place the scans there, or correct cohorts.{name}.raw"
+    return steps
+
+
 def own_folders(config: Config, raw_folder: Callable[[str], str]) -> list[OwnFolder]:
-    """The user's own cohorts, which cannot be downloaded."""
+    """The cohorts that are folders of scans: the user's own, which cannot be downloaded, and those of an item."""
     return [
-        OwnFolder(name, raw_folder(name), tuple(cohort.modalities), cohort.subjects, bool(cohort.healthy))
+        OwnFolder(
+            name, raw_folder(name), tuple(cohort.modalities), cohort.subjects, bool(cohort.healthy), cohort.item or ""
+        )
         for name, cohort in config.cohorts.items()
         if cohort.source == "archive" and cohort.adapter == "folder"
     ]
@@ -62,7 +93,12 @@ def fetches_hd_bet(config: Config, cohort: str, raw_folder: Callable[[str], str]
     if not extracted or config.preprocess.hd_bet.parameters != "download":
         return False
     own = next((each for each in own_folders(config, raw_folder) if each.name == cohort), None)
-    return own is None or not own.every_scan_has_a_mask()
+    if own is None:
+        return True
+    copied_from = config.sources.base_url.get(own.item, "")
+    copied = bool(copied_from) and is_local(copied_from)
+    folders = [own, *([replace(own, folder=str(local_path(copied_from)))] if copied else [])]
+    return not any(folder.every_scan_has_a_mask() for folder in folders)
 
 
 def write_sources(
@@ -70,6 +106,7 @@ def write_sources(
     results: str,
     raw_folder: Callable[[str], str],
     put: Callable[[str | Path, str], None] = write_text,
+    absent: Mapping[str, str] | None = None,
 ) -> str:
     """Write what the downloads of a run read; returns the path.
 
@@ -78,6 +115,7 @@ def write_sources(
     Args:
         raw_folder: cohort -> folder of its raw data.
         put: writes the text to the path, now or later.
+        absent: the cohorts that are left out of the run (`left_out`).
     """
     sources = config.sources.model_dump(mode="json")
     Settings(**sources)  # refuses a wrong mirror before any job starts
@@ -87,7 +125,11 @@ def write_sources(
     ]
     own = [each.as_dict() for each in own_folders(config, raw_folder)]
     text = (
-        json.dumps({"run": config.run, "data_dir": config.data_dir, "needs": needs, "own": own, **sources}, indent=1)
+        json.dumps(
+            {"run": config.run, "data_dir": config.data_dir, "needs": needs, "own": own, "left_out": absent or {}}
+            | sources,
+            indent=1,
+        )
         + "\n"
     )
     path = Path(results) / "settings" / "sources.json"

@@ -16,13 +16,17 @@ if TYPE_CHECKING:  # pandas takes a while to import
 
 @dataclass(frozen=True)
 class OwnFolder:
-    """A cohort of adapter `folder`: its name, its folder, the modalities asked for, the expected number of subjects."""
+    """A cohort of adapter `folder`: its name, its folder, the modalities asked for, the expected number of subjects.
+
+    `item` is its item of the source table; empty for the user's own.
+    """
 
     name: str
     folder: str
     modalities: tuple[str, ...]
     subjects: int
     healthy: bool
+    item: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import textwrap
 import urllib.parse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,10 +61,12 @@ def state_of(need: Need, settings: Settings) -> State:
 
     if missing is not None and not missing:
         return state(PRESENT, f"nothing to do, it is in {folder}")
-    if settings.offline:
+    if settings.offline and not is_local(source.base_url):
         return state(NEEDS_YOU, f"sources.offline is set. {source.advice(folder)}")
     if trouble:
         return state(NEEDS_YOU, trouble)
+    if source.by_hand_only:
+        return state(NEEDS_YOU, source.advice(folder))
     mirrored = need.item in settings.base_url
     if source.encrypted and not secret(source.encrypted.key):
         return state(NEEDS_YOU, source.advice(folder))
@@ -74,19 +76,35 @@ def state_of(need: Need, settings: Settings) -> State:
     return state(FETCHABLE, f"nothing to do, the run fetches it from {place}" + _how(source, mirrored))
 
 
-def report(needs: Iterable[Need], settings: Settings, data_dir: str | Path, own: Sequence[OwnFolder] = ()) -> str:
-    """The plan as text."""
+def report(
+    needs: Iterable[Need],
+    settings: Settings,
+    data_dir: str | Path,
+    own: Sequence[OwnFolder] = (),
+    left_out: Mapping[str, str] | None = None,
+) -> str:
+    """The plan as text.
+
+    Args:
+        left_out: optional cohorts that are not here -> what the user can do.
+    """
     fetched = _report(needs, settings, data_dir)
     lines = []
+    for name, step in (left_out or {}).items():
+        lines += _wrapped(f"{name} (optional): left out of this run. {step}")
     for each in own:
+        if each.item and not each.is_there():  # the table below says it
+            continue
         usable, found = each.report()
         if not usable and fetched == _NOTHING:
             fetched = ""
-        lines += textwrap.wrap(
-            f"{each.name} (your own scans): {PRESENT if usable else NEEDS_YOU}. {found}", 116, subsequent_indent="    ",
-            break_long_words=False, break_on_hyphens=False,
-        )  # fmt: skip
+        whose = f"item {each.item}" if each.item else "your own scans"
+        lines += _wrapped(f"{each.name} ({whose}): {PRESENT if usable else NEEDS_YOU}. {found}")
     return "\n".join([*lines, *([""] if lines and fetched else []), fetched]).rstrip("\n")
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 116, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
 def _report(needs: Iterable[Need], settings: Settings, data_dir: str | Path) -> str:
@@ -112,7 +130,7 @@ def _report(needs: Iterable[Need], settings: Settings, data_dir: str | Path) -> 
 def missing_lines(needs: Iterable[Need], settings: Settings, own: Sequence[OwnFolder] = ()) -> list[str]:
     """One short line per missing item, for the start banner."""
     states = [state_of(need, settings) for need in needs]
-    return [f"{each.name}: nothing in {each.folder}" for each in own if not each.is_there()] + [
+    return [f"{each.name}: nothing in {each.folder}" for each in own if not (each.item or each.is_there())] + [
         f"{state.need.name}: {state.status}"
         + (f", {_size(state.fetch)}" if state.status == FETCHABLE and state.fetch else "")
         for state in states

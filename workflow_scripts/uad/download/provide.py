@@ -19,7 +19,7 @@ from uad.download.decrypt import decrypt
 from uad.download.download import Downloader
 from uad.download.inventory import Inventory
 from uad.download.record import NAME, Record
-from uad.download.sources import RemoteFile
+from uad.download.sources import RemoteFile, is_local
 
 
 def provide(inventory: Inventory, say: Callable[[str], None], downloader: Downloader | None = None) -> None:
@@ -39,10 +39,10 @@ class _Provision:
     def __init__(self, inventory: Inventory, say: Callable[[str], None], downloader: Downloader) -> None:
         self._inventory, self._say, self._downloader = inventory, say, downloader
         self._source, self._folder = inventory.source, inventory.folder
-        self._offline = inventory.settings.offline
+        self._offline = inventory.settings.offline and not is_local(self._source.base_url)
         self._record = Record(self._folder)
         self._hint = f"{self._source.advice(self._folder)}. Or name a mirror: sources.base_url.{self._source.name}"
-        if self._source.name in ADAPTERS:
+        if self._source.name in ADAPTERS or inventory.need.modalities:
             self._hint += f"; or run without it: --config 'cohorts={{{inventory.need.name}: null}}'"
 
     def run(self) -> None:
@@ -50,6 +50,8 @@ class _Provision:
         if files is None:
             if self._inventory.placed():
                 return
+            if self._source.by_hand_only:
+                raise InputError(f"{self._inventory.need.name}: nothing in {self._folder}. {self._hint}")
             files = self._listing()
         for file in files:
             self._check_present(file)

@@ -5,6 +5,8 @@ The Snakefile reads this for its banner, so nothing heavy is imported at its top
 
 from __future__ import annotations
 
+import csv
+import re
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -69,6 +71,12 @@ class Source:
     dataverse: str = ""
     encrypted: Encrypted | None = None
     members: tuple[str, ...] = ()
+    copies: re.Pattern[str] | None = None
+
+    @property
+    def by_hand_only(self) -> bool:
+        """Whether nothing of it can be fetched from where it is asked for."""
+        return not (self.files or self.dataverse or (self.copies and is_local(self.base_url)))
 
     def wanted(self, modalities: Sequence[str]) -> tuple[RemoteFile, ...]:
         """The files that these modalities need; none named: all."""
@@ -155,11 +163,17 @@ def _source(name: str, entry: dict[str, Any]) -> Source:
     bases = [entry["base_url"], *([entry.pop("mirror")] if "mirror" in entry else [])]
     files = tuple(file for row in entry.pop("files", []) for file in _files(row, bases))
     encrypted = Encrypted(**entry.pop("encrypted")) if "encrypted" in entry else None
-    return Source(name=name, files=files, encrypted=encrypted, members=tuple(entry.pop("members", ())), **entry)
+    copies = re.compile(entry.pop("copies")) if "copies" in entry else None
+    return Source(
+        name=name, files=files, encrypted=encrypted, members=tuple(entry.pop("members", ())), copies=copies, **entry
+    )
 
 
 def _files(row: dict[str, Any], bases: Sequence[str]) -> Iterator[RemoteFile]:
-    """The files of one row; `count` makes one per number n from 1, as the name says."""
+    """The files of one row; `count` makes one per number n from 1, as the name says, `list` one per line."""
+    if "list" in row:
+        yield from _listed(TABLE.with_name(row["list"]), bases, row.get("modality", ""))
+        return
     bases = [row["base_url"]] if "base_url" in row else bases
     query = f"?{row['query']}" if "query" in row else ""
     digest = next(((kind, row[kind]) for kind in _ALGORITHMS if kind in row), None)
@@ -168,3 +182,17 @@ def _files(row: dict[str, Any], bases: Sequence[str]) -> Iterator[RemoteFile]:
         name = row["name"].format(n=n)
         urls = [join(base, name) + query for base in bases] + ([row["mirror"]] if "mirror" in row else [])
         yield RemoteFile(name, tuple(urls), digest=digest, **{key: row[key] for key in keys if key in row})
+
+
+def _listed(path: Path, bases: Sequence[str], modality: str) -> Iterator[RemoteFile]:
+    """The files of a list: tab-separated, with columns name and remote, and bytes and sha256 where they are known."""
+    with open(path, encoding="utf-8", newline="") as stream:
+        for line in csv.DictReader(stream, delimiter="\t"):
+            count, digest = line.get("bytes"), line.get("sha256")
+            yield RemoteFile(
+                line["name"],
+                tuple(join(base, line["remote"]) for base in bases),
+                bytes=int(count) if count else None,
+                digest=("sha256", digest) if digest else None,
+                modality=modality,
+            )

@@ -20,11 +20,13 @@ def start_banner(plan: RunPlan, sources: str, whole: bool) -> str:
     config = plan.config
     cohorts = ", ".join(f"{name} ({cohort.source})" for name, cohort in config.cohorts.items())
     left_out = whole and not plan.experiment_arms()
+    absent = ", ".join(plan.left_out)
     return (
         f"\nuadbench run '{config.run}', protocol '{config.protocol}', {config.folds} fold(s)"
         f"{'' if whole else ': only a part of it is asked for'}\n"
         f"  arms     {', '.join(config.arms)}\n  cohorts  {cohorts}\n  results  {plan.results}/\n"
         + ("  left out figures 2 and 3: they need an arm of method cddpm and one of ddpm\n" if left_out else "")
+        + (f"  left out {absent}: optional, not here (snakemake -c1 plan says what to do)\n" if absent else "")
         + _missing_data(plan, sources)
     )
 

@@ -23,10 +23,11 @@ class RunPlan:
         methods: the method of each arm.
         modalities: those of the training cohort.
         phantoms, archives: names of the cohorts that are generated, and of those that are read.
+        left_out: names of the optional cohorts that the run goes without; they are not in the configuration.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, left_out: Iterable[str] = ()) -> None:
+        self.config, self.left_out = config, list(left_out)
         self.results = f"results/{config.run}"
         self.data = f"results/{config.data_of or config.run}"
         self.methods = {arm: build_method(config, arm) for arm in config.arms}
@@ -242,10 +243,11 @@ class RunPlan:
 
     def figures(self, extension: str) -> list[str]:
         examples = [f"fig4-{cohort}-{modality}" for cohort, modality in [*self.places(True), *self.places(False)]]
-        noise_levels = ["fig5"] if any(method.reads_noise_levels for method in self.methods.values()) else []
+        found = bool(self.places(False))  # without lesions there is no Dice, and nothing to find
+        noise_levels = ["fig5"] if found and any(method.reads_noise_levels for method in self.methods.values()) else []
         curves = [f"curves-{modality}" for modality in self.modalities] if self.learning_curves() else []
         contrast = ["fig2", "fig3"] if self.experiment_arms() else []
-        stems = ["fig1", *contrast, *examples, *noise_levels, "fig6", "overview", *curves]
+        stems = ["fig1", *contrast, *examples, *noise_levels, *(["fig6", "overview"] if found else []), *curves]
         return [f"{self.results}/figures/{stem}.{extension}" for stem in stems]
 
     def thresh_scores(self) -> list[str]:

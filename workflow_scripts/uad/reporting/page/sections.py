@@ -60,7 +60,8 @@ def read_spec() -> list[Section]:
 
 def headline(run: Run, section: Section) -> list[Part]:
     claims, checks = (path.read_text().splitlines() for path in (run.inputs.statements, run.inputs.check))
-    warnings = [Text(doubt, "warning") for doubt in doubts(run.origins, run.arms)]
+    absent = [section.words["left_out"].format(cohort=name) for name in run.settings["left_out"]]
+    warnings = [Text(line, "warning") for line in (*absent, *doubts(run.origins, run.arms))]
     return [
         *_list(section.words["statements"], claims),
         *tables(run, section),

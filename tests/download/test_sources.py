@@ -15,7 +15,7 @@ from uad.cohorts import ADAPTERS
 from uad.common.errors import InputError
 from uad.config import resolve
 from uad.download.inventory import Need
-from uad.download.needs import needs_of, read_needs, write_sources
+from uad.download.needs import needs_of, read_needs, read_own, write_sources
 from uad.download.plan import missing_lines, report, state_of
 from uad.download.sources import Settings, read_sources, source_of
 from uad.preprocessing.templates import find_atlas
@@ -89,6 +89,24 @@ def test_the_plan_names_every_item_with_its_next_step(tmp_path):
     assert missing_lines(needs, Settings())[:2] == ["ixi: fetchable, 8.7 GB", "brats21: needs you"]
     offline = report(needs, Settings(offline=True), tmp_path)
     assert "0 present, 0 fetchable, 8 needs you" in offline
+
+
+def test_the_plan_names_the_stroke_masks(tmp_path):
+    cohort = {"adapter": "folder", "source": "planted", "modalities": ["t1"], "subjects": 4}
+    raw = yaml.safe_load((ROOT / "config.yaml").read_text())["cohorts"]
+    cohorts = raw | {"x": cohort | {"splits": {"val": 1, "test": 1}}}
+    planted = config(tmp_path, cohorts=cohorts, planted={"of": "ixi"})
+    placed = read_own(read_needs(write_sources(planted, str(tmp_path), lambda name: f"raw/{name}"))[2])
+    folder = tmp_path / "raw" / "stroke-masks"
+    assert (
+        f"stroke masks (for x): needs you. place masks of strokes in MNI152 space (*.nii.gz) in {folder}"
+        in " ".join(report([], Settings(), tmp_path, placed).split())
+    )
+    assert missing_lines([], Settings(), placed) == [f"stroke masks: nothing in {folder}"]
+    folder.mkdir(parents=True)
+    (folder / "one_mask.nii.gz").touch()
+    assert "stroke masks (for x): present." in report([], Settings(), tmp_path, placed)
+    assert missing_lines([], Settings(), placed) == []
 
 
 def test_the_plan_counts_what_a_stopped_download_left(tmp_path):

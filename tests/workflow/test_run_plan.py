@@ -9,6 +9,7 @@ from snakemake.exceptions import WorkflowError
 
 from uad.config import resolve
 from uad.config.load import merge
+from uad.download.needs import fetches_hd_bet, needs_of, own_folders
 from uad.workflow.banners import failure_banner, start_banner, success_banner
 from uad.workflow.driver import Driver
 from uad.workflow.planned_files import PlannedFiles
@@ -43,6 +44,20 @@ def test_data_folders_are_the_runs_own_for_phantoms_only():
     assert demo.unpacked_folder("ixi") == "results/demo/unpacked/ixi"
     assert paper.raw_folder("ixi") == "/scans/ixi" and paper.raw_folder("wmh") == "/big/raw/wmh"
     assert paper.unpacked_folder("ixi") == "/big/unpacked/ixi"
+
+
+def test_a_planted_cohort_is_made_by_the_run_of_another(tmp_path):
+    cohort = {"adapter": "folder", "source": "planted", "modalities": ["t1"], "subjects": 4}
+    plan = plan_of(
+        planted={"of": "ixi", "masks": str(tmp_path)}, cohorts={"x": cohort | {"splits": {"val": 1, "test": 1}}}
+    )
+    assert plan.planted == ["x"] and "x" not in [*plan.archives, *plan.phantoms]
+    assert plan.raw_folder("x") == "results/paper/raw/x" and plan.unpacked_folder("x") == "results/paper/unpacked/x"
+    assert ["x", "t1"] in plan.places(False) and "x" not in plan.paper_cohorts()
+    assert plan.stroke_masks() == [str(tmp_path)] and plan_of(data_dir="/none").stroke_masks() == []
+    # masks are those of the healthy scans, so nothing is fetched for it, nor asked of the user
+    assert not fetches_hd_bet(plan.config, "x", plan.raw_folder) and not own_folders(plan.config, plan.raw_folder)
+    assert "x" not in {need.name for need in needs_of(plan.config, plan.raw_folder)}
 
 
 def test_without_a_conditioned_arm_there_are_no_contrast_experiments():

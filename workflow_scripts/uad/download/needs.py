@@ -10,9 +10,9 @@ from typing import Any
 from uad.cohorts import find_adapter
 from uad.common.files import write_text
 from uad.config.model import Config
-from uad.config.places import hd_bet_folder, placed_sri24
+from uad.config.places import hd_bet_folder, placed_sri24, stroke_masks_folder
 from uad.download.inventory import Need
-from uad.download.own import OwnFolder
+from uad.download.own import OwnFolder, StrokeMasks
 from uad.download.sources import Settings, read_sources
 
 
@@ -54,9 +54,17 @@ def own_folders(config: Config, raw_folder: Callable[[str], str]) -> list[OwnFol
     ]
 
 
+def stroke_masks(config: Config) -> list[StrokeMasks]:
+    """The shapes of planted strokes, where a cohort has them."""
+    cohorts = tuple(name for name, cohort in config.cohorts.items() if cohort.source == "planted")
+    return [StrokeMasks(stroke_masks_folder(config), cohorts)] if cohorts else []
+
+
 def fetches_hd_bet(config: Config, cohort: str, raw_folder: Callable[[str], str]) -> bool:
     """Whether a cohort needs HD-BET with downloaded parameters."""
     settings = config.cohorts[cohort]
+    if settings.source == "planted":  # every scan gets the brain mask of the healthy one
+        return False
     stripped = settings.stripped if settings.adapter == "folder" else find_adapter(settings.adapter).stripped
     extracted = not stripped or config.preprocess.stripped_mask == "hd_bet"
     if not extracted or config.preprocess.hd_bet.parameters != "download":
@@ -86,18 +94,19 @@ def write_sources(
         for need in needs_of(config, raw_folder)
     ]
     own = [each.as_dict() for each in own_folders(config, raw_folder)]
-    text = (
-        json.dumps({"run": config.run, "data_dir": config.data_dir, "needs": needs, "own": own, **sources}, indent=1)
-        + "\n"
-    )
+    masks = [each.as_dict() for each in stroke_masks(config)]
+    content = {"run": config.run, "data_dir": config.data_dir, "needs": needs, "own": own, "masks": masks, **sources}
+    text = json.dumps(content, indent=1) + "\n"
     path = Path(results) / "settings" / "sources.json"
     put(path, text)
     return str(path)
 
 
-def read_own(content: dict[str, Any]) -> list[OwnFolder]:
-    """The user's own cohorts in the content of such a file."""
-    return [OwnFolder(**row | {"modalities": tuple(row["modalities"])}) for row in content.get("own", [])]
+def read_own(content: dict[str, Any]) -> list[OwnFolder | StrokeMasks]:
+    """What the user has to place by the content of such a file: the own cohorts, and the shapes of planted strokes."""
+    own = [OwnFolder(**row | {"modalities": tuple(row["modalities"])}) for row in content.get("own", [])]
+    masks = [StrokeMasks(row["folder"], tuple(row["cohorts"])) for row in content.get("masks", [])]
+    return [*own, *masks]
 
 
 def read_needs(path: str | Path) -> tuple[list[Need], Settings, dict[str, Any]]:

@@ -1,11 +1,12 @@
-"""The user's own folders: what the plan says about them, and whether brain masks have to be made."""
+"""What the user places: own scans and stroke masks, what the plan says of them, whether brain masks have to be made."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from uad.cohorts.bids import NIFTI
 from uad.cohorts.folder import FolderAdapter
 from uad.cohorts.report import listed
 from uad.common.errors import InputError
@@ -23,6 +24,7 @@ class OwnFolder:
     modalities: tuple[str, ...]
     subjects: int
     healthy: bool
+    what: ClassVar = "your own scans"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -65,3 +67,33 @@ class OwnFolder:
     def scans(self) -> pd.DataFrame:
         """The scans that ingest will find."""
         return FolderAdapter(healthy=self.healthy).scans(self.folder, Path(self.folder, ".none"))
+
+
+@dataclass(frozen=True)
+class StrokeMasks:
+    """The folder of the shapes that are planted, and the cohorts that need it."""
+
+    folder: str
+    cohorts: tuple[str, ...]
+    name: ClassVar = "stroke masks"
+
+    @property
+    def what(self) -> str:
+        return f"for {', '.join(self.cohorts)}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def is_there(self) -> bool:
+        """As `OwnFolder.is_there`."""
+        return bool(self._files())
+
+    def report(self) -> tuple[bool, str]:
+        """As `OwnFolder.report`."""
+        count = len(self._files())
+        if not count:
+            return False, f"place masks of strokes in MNI152 space (*.nii.gz) in {self.folder}, or set planted.masks"
+        return True, f"{self.folder}: {count} masks"
+
+    def _files(self) -> list[Path]:
+        return [path for path in Path(self.folder).rglob("*") if NIFTI.search(path.name)]

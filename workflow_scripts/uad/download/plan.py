@@ -13,7 +13,7 @@ from uad.common.errors import InputError
 from uad.download.checks import size
 from uad.download.credentials import FINDERS, secret
 from uad.download.inventory import Inventory, Need
-from uad.download.own import OwnFolder
+from uad.download.own import OwnFolder, StrokeMasks
 from uad.download.sources import RemoteFile, Settings, Source, is_local
 
 _NOTHING = "Nothing to download: the cohorts are phantoms or your own, and all tools are set."
@@ -74,7 +74,9 @@ def state_of(need: Need, settings: Settings) -> State:
     return state(FETCHABLE, f"nothing to do, the run fetches it from {place}" + _how(source, mirrored))
 
 
-def report(needs: Iterable[Need], settings: Settings, data_dir: str | Path, own: Sequence[OwnFolder] = ()) -> str:
+def report(
+    needs: Iterable[Need], settings: Settings, data_dir: str | Path, own: Sequence[OwnFolder | StrokeMasks] = ()
+) -> str:
     """The plan as text."""
     fetched = _report(needs, settings, data_dir)
     lines = []
@@ -83,7 +85,7 @@ def report(needs: Iterable[Need], settings: Settings, data_dir: str | Path, own:
         if not usable and fetched == _NOTHING:
             fetched = ""
         lines += textwrap.wrap(
-            f"{each.name} (your own scans): {PRESENT if usable else NEEDS_YOU}. {found}", 116, subsequent_indent="    ",
+            f"{each.name} ({each.what}): {PRESENT if usable else NEEDS_YOU}. {found}", 116, subsequent_indent="    ",
             break_long_words=False, break_on_hyphens=False,
         )  # fmt: skip
     return "\n".join([*lines, *([""] if lines and fetched else []), fetched]).rstrip("\n")
@@ -109,7 +111,7 @@ def _report(needs: Iterable[Need], settings: Settings, data_dir: str | Path) -> 
     return "\n".join([*lines, "", *_totals(states, Path(data_dir))])
 
 
-def missing_lines(needs: Iterable[Need], settings: Settings, own: Sequence[OwnFolder] = ()) -> list[str]:
+def missing_lines(needs: Iterable[Need], settings: Settings, own: Sequence[OwnFolder | StrokeMasks] = ()) -> list[str]:
     """One short line per missing item, for the start banner."""
     states = [state_of(need, settings) for need in needs]
     return [f"{each.name}: nothing in {each.folder}" for each in own if not each.is_there()] + [

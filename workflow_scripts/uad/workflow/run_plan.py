@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from uad.cohorts import ADAPTERS
 from uad.config import build_method
 from uad.config.model import Config
-from uad.config.places import placed_sri24
+from uad.config.places import placed_sri24, stroke_masks_folder
 from uad.download.needs import medicalnet_file
 from uad.workflow.shared_data import STORE_FILES
 
@@ -22,7 +21,8 @@ class RunPlan:
         data: folder of the run that has cohorts, splits and stores: another's with `data_of`.
         methods: the method of each arm.
         modalities: those of the training cohort.
-        phantoms, archives: names of the cohorts that are generated, and of those that are read.
+        phantoms, planted, archives: names of the cohorts that are generated, that are made of a healthy one, and that
+            are read.
     """
 
     def __init__(self, config: Config) -> None:
@@ -33,19 +33,25 @@ class RunPlan:
         known = config.cohorts[config.train_cohort].modalities
         self.modalities = [modality for modality in ("t1", "t2") if modality in known]
         self.phantoms = [name for name, cohort in config.cohorts.items() if cohort.source == "phantom"]
+        self.planted = [name for name, cohort in config.cohorts.items() if cohort.source == "planted"]
         self.archives = [name for name, cohort in config.cohorts.items() if cohort.source == "archive"]
 
     # --- data ----------------------------------------------------------------------------------------------
 
     def raw_folder(self, cohort: str) -> str:
-        if cohort in self.phantoms:
+        if cohort not in self.archives:
             return f"{self.results}/raw/{cohort}"
         return self.config.cohorts[cohort].raw or f"{self.config.data_dir}/raw/{cohort}"
 
     def unpacked_folder(self, cohort: str) -> str:
-        """Real data sets are unpacked once for all runs; phantoms belong to their run."""
-        parent = self.results if cohort in self.phantoms else self.config.data_dir
+        """Real data sets are unpacked once for all runs; what a run generates belongs to it."""
+        parent = self.config.data_dir if cohort in self.archives else self.results
         return f"{parent}/unpacked/{cohort}"
+
+    def stroke_masks(self) -> list[str]:
+        """The folder of stroke masks once it is there: without it rule `plant` starts and says what to do."""
+        folder = stroke_masks_folder(self.config)
+        return [folder] if Path(folder).is_dir() else []
 
     def atlas_files(self) -> list[str]:
         """What registration waits for: SRI24 is fetched unless it is in place; other atlases are files already."""
@@ -57,9 +63,7 @@ class RunPlan:
         return [name for name, cohort in self.config.cohorts.items() if modality in cohort.modalities]
 
     def is_healthy(self, cohort: str) -> bool:
-        """Whether no subject of the cohort has a lesion: the training cohort, and others that only test."""
-        settings = self.config.cohorts[cohort]
-        return cohort == self.config.train_cohort or bool(settings.healthy) or ADAPTERS[settings.adapter].healthy
+        return self.config.is_healthy(cohort)
 
     def places(self, healthy: bool) -> list[list[str]]:
         """[cohort, modality] of the healthy, or of the pathological cohorts, T2 first as in the paper."""

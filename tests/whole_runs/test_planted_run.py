@@ -1,4 +1,4 @@
-"""Strokes planted into healthy scans by the real workflow, up to the check for leaks.  docs/own-data.md#planted-strokes"""
+"""Strokes planted into healthy scans by the real workflow, as far as the check for leaks."""
 
 import pytest
 from planted_heads import brain_moved_by, stroke_masks

@@ -109,8 +109,8 @@ def plant_cohort(
     rows: list[dict[str, Any]] = []
     with forked_workers(min(workers, len(jobs))) as pool:
         for future in as_completed([pool.submit(step, *job) for job in jobs]):
-            rows += future.result()
             for row in future.result():
+                rows.append(row)
                 progress(f"{len(rows)}/{subjects} {row['subject']}: {row['mask']}, {row['lesion_ml']} ml")
     people = pd.DataFrame(
         {"participant_id": _label(person_of(row["subject"], person), "sub"), **{key: row[key] for key in _ABOUT}}

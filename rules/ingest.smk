@@ -55,7 +55,7 @@ rule plant:
         settings=lambda wc: settings_file(
             "planted", wc.cohort, **planted_settings(CONFIG, wc.cohort)
         ),
-        masks=stroke_masks_folder(CONFIG),
+        masks=lambda wc: stroke_masks_folder(CONFIG),
         folder=lambda wc: PLAN.raw_folder(wc.cohort),
     shell:
         "python workflow_scripts/plant.py --settings {params.settings:q} --cohort {input.cohort:q}"

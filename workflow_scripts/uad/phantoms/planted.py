@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from uad.config.model import PlantedSettings, RegistrationSettings
 
 COLUMNS = ("subject", "healthy", "mask", "mask_ml", "contrast", "fluid", "lesion_ml", "outside")
+_ABOUT = ("site", "scanner", "age")
 _QUARTERS = 4
 _TRIES = 5
 _TEMPLATE_MM = 2.0  # grid that a scan is registered on
@@ -118,9 +119,6 @@ def plant_cohort(
     )
     write_table(people.drop_duplicates("participant_id"), Path(folder) / "participants.tsv")
     return pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("subject", ignore_index=True)
-
-
-_ABOUT = ("site", "scanner", "age")
 
 
 def _only_tested(splits: pd.DataFrame, person: str | None) -> set[str]:

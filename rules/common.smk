@@ -21,11 +21,12 @@ from uad.config import (
 from uad.config.data_stages import (
     ingest_settings,
     pack_settings,
+    planted_settings,
     register_settings,
     skull_strip_settings,
     split_settings,
 )
-from uad.config.places import hd_bet_folder
+from uad.config.places import hd_bet_folder, stroke_masks_folder
 from uad.download.needs import fetches_hd_bet, medicalnet_file, write_sources
 from uad.download.sources import read_sources
 from uad.workflow.driver import Driver

@@ -61,6 +61,29 @@ rule medicalnet:
         " --sources {resources.sources:q} 2>&1 | tee {log}"
 
 
+# The masks may be others than the item's, placed by the user; so the file that says that they are there lies elsewhere.
+
+
+rule stroke_masks:
+    output:
+        touch(f"{RESULTS}/acquired/stroke-masks.done"),
+    log:
+        f"{RESULTS}/logs/stroke_masks.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/stroke_masks.tsv"
+    retries: 0
+    localrule: True
+    conda:
+        "../envs/preprocess.yaml"
+    resources:
+        sources=SOURCES_FILE,
+    params:
+        folder=stroke_masks_folder(CONFIG),
+    shell:
+        "python workflow_scripts/download_item.py --item stroke-masks --folder {params.folder:q}"
+        " --sources {resources.sources:q} 2>&1 | tee {log}"
+
+
 rule authors_splits:
     output:
         expand(

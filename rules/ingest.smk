@@ -1,4 +1,5 @@
-# Raw data: generated phantoms, what the data sets' servers give, or what the user has placed; then cohort tables and splits.
+# Raw data: generated phantoms, healthy scans with planted strokes, what the data sets' servers give, or what the user has
+# placed; then cohort tables and splits.
 
 
 rule phantom:
@@ -29,6 +30,38 @@ rule phantom:
         " --subjects {params.subjects:q} --seed {params.seed:q} --voxel-mm {params.voxel_mm:q} &&"
         " python workflow_scripts/download_cohort.py --cohort {wildcards.cohort} --adapter {params.adapter:q}"
         " --folder {params.folder:q} --table {output.table:q}) 2>&1 | tee {log}"
+
+
+rule plant:
+    input:
+        cohort=f"{RESULTS}/cohorts/{CONFIG.planted.of}.tsv",
+        splits=f"{RESULTS}/splits/{CONFIG.planted.of}.tsv",
+        masks=f"{RESULTS}/acquired/stroke-masks.done",
+    output:
+        table=f"{RESULTS}/acquired/{{cohort}}.tsv",
+    log:
+        f"{RESULTS}/logs/plant/{{cohort}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plant/{{cohort}}.tsv"
+    wildcard_constraints:
+        cohort="|".join(PLAN.planted) or "none",
+    priority: 20
+    conda:
+        "../envs/preprocess.yaml"
+    threads: CONFIG.execution.preprocess_threads
+    resources:
+        mem_mb=lambda wc, threads, attempt: (2000 + 1000 * threads) * attempt,
+        runtime=growing(120),
+    params:
+        settings=lambda wc: settings_file(
+            "planted", wc.cohort, **planted_settings(CONFIG, wc.cohort)
+        ),
+        masks=lambda wc: stroke_masks_folder(CONFIG),
+        folder=lambda wc: PLAN.raw_folder(wc.cohort),
+    shell:
+        "python workflow_scripts/plant.py --settings {params.settings:q} --cohort {input.cohort:q}"
+        " --splits {input.splits:q} --masks {params.masks:q} --folder {params.folder:q} --workers {threads}"
+        " --table {output.table:q} 2>&1 | tee {log}"
 
 
 rule download:

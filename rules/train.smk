@@ -27,6 +27,7 @@ rule leaks:
             "leaks",
             CONFIG.run,
             person={name: cohort.person for name, cohort in COHORTS.items()},
+            planted={name: CONFIG.planted.of for name in PLAN.planted},
         ),
     shell:
         "python workflow_scripts/leaks.py --settings {params.settings:q} --cohorts {input.cohorts:q}"

@@ -27,9 +27,10 @@ def main() -> None:
     rules = settings["person"]  # by cohort
     cohorts = {path.stem: read_cohort(path) for path in arguments.cohorts}
     splits = {path.stem: read_splits(path) for path in arguments.splits}
-    table = find_leaks(cohorts, splits, rules, say)
+    planted = settings["planted"]  # planted cohort -> healthy cohort
+    table = find_leaks(cohorts, splits, rules, say, planted)
     check_leaks(table)
-    notes = notes_on(table)
+    notes = notes_on(table, planted)
     for note in notes:
         say(note)
     write_table(table, arguments.table)

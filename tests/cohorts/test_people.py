@@ -107,7 +107,7 @@ class Cohorts:
     """Cohort and split tables with files of their own."""
 
     def __init__(self, folder: Path):
-        self.folder, self.tables, self.splits, self.rules = folder, {}, {}, {}
+        self.folder, self.tables, self.splits, self.rules, self.planted = folder, {}, {}, {}, {}
 
     def add(self, name: str, *rows: tuple, modality: str = "t2", rule: str | None = None, folds: int = 1) -> None:
         """rows: subject, split, content of the scan (default: its own), level of compression (default: plain)."""
@@ -127,7 +127,8 @@ class Cohorts:
 
     def found(self, said=None) -> list[tuple]:
         """(same, leak) of every pair."""
-        self.table = find_leaks(self.tables, self.splits, self.rules, (said if said is not None else []).append)
+        say = (said if said is not None else []).append
+        self.table = find_leaks(self.tables, self.splits, self.rules, say, self.planted)
         return list(zip(self.table["same"], self.table["leak"], strict=True))
 
 
@@ -211,3 +212,21 @@ def test_the_same_person_in_two_cohorts(cohorts, first, second, rules, expected)
             check_leaks(cohorts.table)
     if expected == [("id", 0)]:
         assert "too general to mean one person" in notes_on(cohorts.table)[0]
+
+
+@pytest.mark.parametrize(
+    ("planted", "healthy", "leak"),
+    [
+        ("val", "test", 0),  # it sets the threshold of the planted cohort, on which nothing healthy is scored
+        ("test", "test", 0), ("test", "val", 1), ("test", "train", 1), ("val", "train", 1), ("val", "val", 0),
+    ],
+)  # fmt: skip
+def test_planted_scans_are_of_people_that_are_only_tested(cohorts, planted, healthy, leak):
+    cohorts.add("healthy", ("sub-IXI012HH1211", healthy))
+    cohorts.add("planted", ("sub-IXI012HH1211_ses-planted1", planted))
+    cohorts.add("twice", ("sub-IXI999HH9999_ses-planted1", planted))
+    cohorts.planted = {"planted": "healthy", "twice": "healthy"}
+    assert cohorts.found() == [("person", leak)]
+    assert notes_on(cohorts.table, cohorts.planted) == []
+    cohorts.planted = {}
+    assert cohorts.found() == [("person", int(planted != healthy))]

@@ -11,9 +11,10 @@ from write_schema import schema_text
 
 from uad.common.errors import InputError
 from uad.config import arm_settings, in_order_of, load, pretraining_settings, resolve
-from uad.config.data_stages import register_settings
+from uad.config.data_stages import ingest_settings, planted_settings, register_settings
 from uad.config.load import merge
 from uad.config.model import Config
+from uad.config.places import stroke_masks_folder
 from uad.config.protocols import CHOICES, FIXED, protocol_values
 
 FULL = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -21,6 +22,12 @@ FULL = yaml.safe_load((ROOT / "config.yaml").read_text())
 
 def resolved(**overlay):
     return resolve(merge(FULL, overlay))
+
+
+def planted(of="ixi", **keys):
+    """An overlay with cohort x, planted into `of`."""
+    cohort = {"adapter": "folder", "source": "planted", "modalities": ["t1"], "subjects": 4}
+    return {"planted": {"of": of}, "cohorts": {"x": cohort | {"splits": {"val": 1, "test": 1}} | keys}}
 
 
 def test_the_shipped_files_are_valid_and_ask_for_the_paper():
@@ -54,6 +61,20 @@ def test_the_shipped_files_are_valid_and_ask_for_the_paper():
         ({"folds": 0}, "folds: Input should be greater than 0 (got 0)"),
         ({"train": {"learning_rate": "fast"}}, "train.learning_rate: Input should be a valid number"),
         ({"cohorts": {"Ixi 2": {}}}, "cohorts.Ixi 2"),
+        (planted(adapter="atlas"), "cohorts.x: `source: planted` makes a BIDS folder: set `adapter: folder` instead"),
+        (planted(modalities=["t2"]), "cohorts.x: `source: planted` knows how a stroke looks on T1 only"),
+        (planted(modalities=["t1", "t2"]), "set `modalities: [t1]`, not [t1, t2]"),
+        (planted(healthy=True), "cohorts.x: `healthy: true` contradicts `source: planted`"),
+        (planted(raw="/x"), "cohorts.x: `raw` is not for `source: planted`"),
+        (planted(person="(.*)"), "cohorts.x: `person` is not for `source: planted`"),
+        (planted(stripped=True), "cohorts.x.stripped has to be false, as for cohorts.ixi, whose scans it has"),
+        (planted(of=None), "`planted.of` has to name a healthy cohort under `cohorts` (got None)"),
+        (planted(of="ixy"), "`planted.of` has to name a healthy cohort under `cohorts` (got 'ixy')"),
+        (planted(of="atlas"), "`planted.of` names `atlas`, which is no healthy cohort with T1"),
+        (planted(of="x"), "`planted.of` names `x`, which is no healthy cohort with T1"),
+        ({"planted": {"contrast": [0.8, 0.3]}}, "planted: `contrast` [0.8, 0.3] has to be [lowest, highest]"),
+        ({"planted": {"contrast": [0.3, 1.5]}}, "planted.contrast.1: Input should be less than or equal to 1"),
+        ({"planted": {"per_scan": 2}}, "unknown key at planted: 'per_scan' is not known"),
         ({"arms": {"svae": {"params": {"chunk": 12}}}}, "params.chunk: 12 does not divide train.batch_size, 32"),
     ],
 )  # fmt: skip
@@ -62,6 +83,14 @@ def test_a_mistake_gets_one_line(overlay, message):
         resolved(**overlay)
     assert message in str(error.value)
     assert all(line.startswith("config: ") for line in str(error.value).splitlines())
+
+
+def test_strokes_are_planted_into_a_healthy_cohort():
+    config = resolved(**planted())
+    assert config.is_healthy("ixi") and not config.is_healthy("x")
+    assert config.planted.contrast == (0.3, 0.8) and stroke_masks_folder(config) == "data/raw/stroke-masks"
+    # what is planted is no part of the other stages' settings: nothing that is made is made again
+    assert planted_settings(config, "x")["subjects"] == 4 and "planted" not in ingest_settings(config, "ixi")["cohort"]
 
 
 def test_yaml_11_numbers_are_understood():

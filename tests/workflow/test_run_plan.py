@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 
 from uad.config import resolve
 from uad.config.load import merge
-from uad.download.needs import write_sources
+from uad.download.needs import fetches_hd_bet, needs_of, own_folders, write_sources
 from uad.workflow.banners import failure_banner, start_banner, success_banner
 from uad.workflow.driver import Driver
 from uad.workflow.left_out import find_left_out, read_left_out
@@ -45,6 +45,21 @@ def test_data_folders_are_the_runs_own_for_phantoms_only():
     assert demo.unpacked_folder("ixi") == "results/demo/unpacked/ixi"
     assert paper.raw_folder("ixi") == "/scans/ixi" and paper.raw_folder("wmh") == "/big/raw/wmh"
     assert paper.unpacked_folder("ixi") == "/big/unpacked/ixi"
+
+
+def test_a_planted_cohort_is_made_by_the_run_of_another(tmp_path):
+    cohort = {"adapter": "folder", "source": "planted", "modalities": ["t1"], "subjects": 4}
+    plan = plan_of(
+        planted={"of": "ixi", "masks": str(tmp_path)}, cohorts={"x": cohort | {"splits": {"val": 1, "test": 1}}}
+    )
+    assert plan.planted == ["x"] and "x" not in [*plan.archives, *plan.phantoms]
+    assert plan.raw_folder("x") == "results/paper/raw/x" and plan.unpacked_folder("x") == "results/paper/unpacked/x"
+    assert ["x", "t1"] in plan.places(False) and "x" not in plan.paper_cohorts()
+    # brain masks are those of the healthy scans, so nothing is fetched for it but the shapes, nor asked of the user
+    assert not fetches_hd_bet(plan.config, "x", plan.raw_folder) and not own_folders(plan.config, plan.raw_folder)
+    needs = {need.name: need.folder for need in needs_of(plan.config, plan.raw_folder)}
+    assert "x" not in needs and needs["stroke-masks"] == tmp_path
+    assert "stroke-masks" not in {need.name for need in needs_of(plan_of().config, plan.raw_folder)}
 
 
 def test_without_a_conditioned_arm_there_are_no_contrast_experiments():

@@ -18,6 +18,7 @@ from uad.config import resolve
 from uad.config.data_stages import (
     ingest_settings,
     pack_settings,
+    planted_settings,
     register_settings,
     skull_strip_settings,
     split_settings,
@@ -96,6 +97,21 @@ def test_data_that_this_run_would_make_differently_are_refused(results, change, 
     with pytest.raises(InputError, match=message):
         check_data(config_of("b", data_of="a", **change), results / "b")
     assert not (results / "b").exists()
+
+
+def test_planted_data_are_compared_too(tmp_path):
+    cohort = {"adapter": "folder", "source": "planted", "modalities": ["t1"], "subjects": 4}
+    cohorts = {"x": cohort | {"splits": {"val": 1, "test": 1}}}
+    here = config_of("b", data_of="a", cohorts=cohorts, planted={"of": "ixi"})
+    make_data(here, tmp_path / "a")
+    with pytest.raises(InputError, match=r"acquired/x\.json does not exist"):
+        check_data(here, tmp_path / "b")
+    note(tmp_path / "a/acquired/x.json", "planted", planted_settings(here, "x"))
+    (tmp_path / "a/acquired/x.tsv").touch()
+    check_data(here, tmp_path / "b")
+    darker = config_of("b", data_of="a", cohorts=cohorts, planted={"of": "ixi", "contrast": [0.5, 0.9]})
+    with pytest.raises(InputError, match=r"acquired/x\.json: made with planted\.contrast \[0\.3, 0\.8\]"):
+        check_data(darker, tmp_path / "b")
 
 
 def test_what_changes_no_data_may_differ(results):

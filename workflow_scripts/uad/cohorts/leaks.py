@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 
@@ -21,6 +22,7 @@ COLUMNS = ("same", "cohort", "subject", "splits", "other_cohort", "other_subject
 # train: the weights; val: the checkpoint, and the threshold of the own cohort
 _LEAKS = {("train", "val"), ("train", "test"), ("val", "test")}
 _MOST_NAMED = 3
+NOTHING_PLANTED: Mapping[str, str] = MappingProxyType({})
 
 
 def find_leaks(
@@ -28,6 +30,7 @@ def find_leaks(
     splits: Mapping[str, pd.DataFrame],
     rules: Mapping[str, str | None],
     progress: Callable[[str], None] = lambda line: None,
+    planted: Mapping[str, str] = NOTHING_PLANTED,
 ) -> pd.DataFrame:
     """Scans and people that two cohorts share.
 
@@ -39,6 +42,8 @@ def find_leaks(
             uncompressed content.
         splits: split tables by name.
         rules: `cohorts.<name>.person` by name; None: the default.
+        planted: planted cohort -> healthy cohort that its scans are of.  Val of the one may be in test of the other: it
+            sets the threshold of the planted cohort only.
 
     Returns:
         One row per pair, columns `COLUMNS`: same (scan, person, or id: too general to mean one person), the subjects
@@ -53,13 +58,23 @@ def find_leaks(
     for first, second, same in sorted(pairs):
         here, there = where[first[0]].get(first[1], set()), where[second[0]].get(second[1], set())
         apart = any(
-            fold == other_fold and ((split, other) in _LEAKS or (other, split) in _LEAKS)
+            fold == other_fold
+            and (
+                _leads((first[0], split), (second[0], other), planted)
+                or _leads((second[0], other), (first[0], split), planted)
+            )
             for fold, split in here
             for other_fold, other in there
         )
         names = [", ".join(sorted({split for _, split in ends})) for ends in (here, there)]
         rows.append((same, *first, names[0], *second, names[1], int(apart and same != "id")))
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _leads(chosen: tuple[str, str], tested: tuple[str, str], planted: Mapping[str, str]) -> bool:
+    """Whether something that is chosen on (cohort, split) would be tested on the other."""
+    threshold_only = planted.get(chosen[0]) == tested[0] and chosen[1] == "val"
+    return (chosen[1], tested[1]) in _LEAKS and not threshold_only
 
 
 def check_leaks(table: pd.DataFrame) -> None:
@@ -83,8 +98,11 @@ def check_leaks(table: pd.DataFrame) -> None:
     )
 
 
-def notes_on(table: pd.DataFrame) -> list[str]:
-    """Notes on pairs that are not a leak."""
+def notes_on(table: pd.DataFrame, planted: Mapping[str, str] = NOTHING_PLANTED) -> list[str]:
+    """Notes on pairs that are not a leak; that planted scans are of a healthy cohort is none."""
+    wanted = [tuple(sorted(pair)) for pair in planted.items()]
+    apart = [tuple(sorted(pair)) not in wanted for pair in zip(table["cohort"], table["other_cohort"], strict=True)]
+    table = table[apart]
     words = {
         "scan": "scans are in both, in the same split",
         "person": "people are in both, in the same split",

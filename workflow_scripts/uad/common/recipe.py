@@ -20,6 +20,7 @@ from uad.common.files import write_text
 # method has its own, in its file.  Words, not modules, so that a module may move without any run being made again.
 VERSIONS = {
     "phantoms": 2,
+    "planted strokes": 1,
     "cohort table": 3,
     "splits": 2,
     "leaks": 1,
@@ -47,6 +48,7 @@ VERSIONS = {
 STAGES: dict[str, tuple[str, ...]] = {
     "plan": (),
     "phantoms": ("phantoms",),
+    "planted": ("planted strokes", "registration"),
     "ingest": ("cohort table",),
     "splits": ("splits",),
     "leaks": ("leaks",),

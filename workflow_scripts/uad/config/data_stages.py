@@ -13,6 +13,16 @@ def ingest_settings(config: Config, cohort: str) -> dict[str, Any]:
     return {"cohort": _cohort(config, cohort)}
 
 
+def planted_settings(config: Config, cohort: str) -> dict[str, Any]:
+    """Settings of rule `plant` for one cohort; where the masks lie changes nothing."""
+    healthy = config.planted.of
+    assert healthy is not None
+    return {
+        "name": cohort, "subjects": config.cohorts[cohort].subjects, "person": config.cohorts[healthy].person,
+        "planted": config.planted.model_dump(mode="json", exclude={"masks"}), "seed": config.seed,
+    }  # fmt: skip
+
+
 def split_settings(config: Config, cohort: str) -> dict[str, Any]:
     """Settings of rule `splits` for one cohort."""
     return {

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from uad.cohorts import ADAPTERS
 from uad.common.settings import PositiveNumber, Probability, RulePath, Section, UserPath
 from uad.methods.settings import ConditionedDiffusionSettings
 
@@ -34,8 +35,10 @@ class CohortSettings(Section):
     adapter: Literal["ixi", "brats21", "mslub", "atlas", "wmh", "folder"] = Field(
         description="Which data set's layout the raw data has."
     )
-    source: Literal["archive", "phantom"] = Field(
-        "archive", description="`archive`: the real data set. `phantom`: generated in the same layout."
+    source: Literal["archive", "phantom", "planted"] = Field(
+        "archive",
+        description="`archive`: the real data set. `phantom`: generated in the same layout. `planted`: healthy scans "
+        "of another cohort with strokes planted into them (section `planted`).",
     )
     raw: UserPath | None = Field(None, description="Folder with the raw data; default `<data_dir>/raw/<cohort>`.")
     item: str | None = Field(
@@ -82,10 +85,50 @@ class CohortSettings(Section):
             raise ValueError("`optional` is for data that may be missing; phantoms are made")
         return self
 
+    @model_validator(mode="after")
+    def _planted_is_t1_in_a_folder(self) -> CohortSettings:
+        if self.source != "planted":
+            return self
+        if self.adapter != "folder":
+            raise ValueError(
+                f"`source: planted` makes a BIDS folder: set `adapter: folder` instead of `{self.adapter}`"
+            )
+        if self.modalities != ["t1"]:
+            raise ValueError(
+                f"`source: planted` knows how a stroke looks on T1 only: set `modalities: [t1]`, not "
+                f"[{', '.join(self.modalities)}]"
+            )
+        if self.healthy:
+            raise ValueError("`healthy: true` contradicts `source: planted`, whose scans all have a lesion")
+        for key in ("raw", "person"):
+            if getattr(self, key) is not None:
+                raise ValueError(f"`{key}` is not for `source: planted`, which follows from the healthy cohort")
+        return self
+
 
 class PhantomSettings(Section):
     voxel_mm: PositiveNumber = Field(3.0, description="Voxel size of the generated scans.")
     seed: int = 7
+
+
+class PlantedSettings(Section):
+    """What cohorts of `source: planted` are made of; docs/own-data.md#planted-strokes"""
+
+    of: Name | None = Field(None, description="Healthy cohort whose test scans get the strokes.")
+    masks: RulePath | None = Field(
+        None, description="Folder with stroke masks in MNI space; default `<data_dir>/raw/stroke-masks`."
+    )
+    contrast: tuple[Probability, Probability] = Field(
+        (0.3, 0.8),
+        description="Range that a lesion's contrast is drawn from: 0 is the scan's own intensity, 1 that of its CSF.",
+    )
+    edge_mm: float = Field(2.0, ge=0, description="Width of a lesion's soft edge: FWHM of the Gaussian that blurs it.")
+
+    @model_validator(mode="after")
+    def _contrast_is_a_range(self) -> PlantedSettings:
+        if self.contrast[0] > self.contrast[1]:
+            raise ValueError(f"`contrast` {list(self.contrast)} has to be [lowest, highest]")
+        return self
 
 
 class SourceSettings(Section):
@@ -402,6 +445,7 @@ class Config(Section):
     train_cohort: Name = "ixi"
     cohorts: dict[Name, CohortSettings] = Field(min_length=1)
     phantom: PhantomSettings = PhantomSettings()
+    planted: PlantedSettings = PlantedSettings()
     sources: SourceSettings = SourceSettings()
     splits: SplitSettings = SplitSettings()
     preprocess: PreprocessSettings = PreprocessSettings()
@@ -426,6 +470,32 @@ class Config(Section):
         """Numbers of a cohort's preprocessing shards."""
         scans = self.cohorts[cohort].subjects * len(self.cohorts[cohort].modalities)
         return range(-(-scans // self.execution.shard_size))
+
+    def is_healthy(self, cohort: str) -> bool:
+        """Whether no subject of the cohort has a lesion: the training cohort, and others that only test."""
+        settings = self.cohorts[cohort]
+        return cohort == self.train_cohort or bool(settings.healthy) or ADAPTERS[settings.adapter].healthy
+
+    @model_validator(mode="after")
+    def _strokes_are_planted_into_healthy_scans(self) -> Config:
+        of = self.planted.of
+        for name, cohort in self.cohorts.items():
+            if cohort.source != "planted":
+                continue
+            if of not in self.cohorts:
+                raise ValueError(
+                    f"cohorts.{name} is planted: `planted.of` has to name a healthy cohort under `cohorts` (got {of!r})"
+                )
+            healthy = self.cohorts[of]
+            if not self.is_healthy(of) or "t1" not in healthy.modalities:
+                raise ValueError(f"`planted.of` names `{of}`, which is no healthy cohort with T1")
+            for flag in ("stripped", "registered", "bias_corrected"):
+                if bool(getattr(cohort, flag)) != bool(getattr(healthy, flag)):
+                    state = str(bool(getattr(healthy, flag))).lower()
+                    raise ValueError(
+                        f"cohorts.{name}.{flag} has to be {state}, as for cohorts.{of}, whose scans it has"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _data_are_of_another_run(self) -> Config:

@@ -14,6 +14,11 @@ def hd_bet_folder(config: Config) -> str:
     return f"{config.data_dir}/hd_bet"
 
 
+def stroke_masks_folder(config: Config) -> str:
+    """Where the shapes of planted strokes lie."""
+    return config.planted.masks or f"{config.data_dir}/raw/stroke-masks"
+
+
 def placed_sri24(data_dir: str | Path) -> Path | None:
     """The SRI24 template that lies in `<data_dir>/sri24`, if any."""
     files = (Path(data_dir) / "sri24" / name for name in _SRI24_NAMES)

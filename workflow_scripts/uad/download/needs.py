@@ -13,7 +13,7 @@ from uad.common.errors import InputError
 from uad.common.files import write_text
 from uad.config.load import did_you_mean
 from uad.config.model import Config
-from uad.config.places import hd_bet_folder, placed_sri24
+from uad.config.places import hd_bet_folder, placed_sri24, stroke_masks_folder
 from uad.download.inventory import Need
 from uad.download.own import OwnFolder
 from uad.download.plan import NEEDS_YOU, state_of
@@ -37,6 +37,8 @@ def needs_of(config: Config, raw_folder: Callable[[str], str]) -> list[Need]:
         InputError: a cohort's `item` is not in the source table, or no folder of scans.
     """
     needs = [need for name in config.cohorts if (need := _need_of(config, name, raw_folder))]
+    if any(cohort.source == "planted" for cohort in config.cohorts.values()):
+        needs.append(Need("stroke-masks", "stroke-masks", Path(stroke_masks_folder(config))))
     if config.preprocess.atlas.image == "sri24" and not placed_sri24(config.data_dir):
         needs.append(Need("sri24", "sri24", Path(config.data_dir) / "sri24"))
     if any(fetches_hd_bet(config, name, raw_folder) for name in config.cohorts):
@@ -88,6 +90,8 @@ def own_folders(config: Config, raw_folder: Callable[[str], str]) -> list[OwnFol
 def fetches_hd_bet(config: Config, cohort: str, raw_folder: Callable[[str], str]) -> bool:
     """Whether a cohort needs HD-BET with downloaded parameters."""
     settings = config.cohorts[cohort]
+    if settings.source == "planted":  # every scan gets the brain mask of the healthy one
+        return False
     stripped = settings.stripped if settings.adapter == "folder" else find_adapter(settings.adapter).stripped
     extracted = not stripped or config.preprocess.stripped_mask == "hd_bet"
     if not extracted or config.preprocess.hd_bet.parameters != "download":
@@ -124,21 +128,18 @@ def write_sources(
         for need in needs_of(config, raw_folder)
     ]
     own = [each.as_dict() for each in own_folders(config, raw_folder)]
-    text = (
-        json.dumps(
-            {"run": config.run, "data_dir": config.data_dir, "needs": needs, "own": own, "left_out": absent or {}}
-            | sources,
-            indent=1,
-        )
-        + "\n"
-    )
+    content = {
+        "run": config.run, "data_dir": config.data_dir, "needs": needs, "own": own,
+        "left_out": absent or {}, **sources,
+    }  # fmt: skip
+    text = json.dumps(content, indent=1) + "\n"
     path = Path(results) / "settings" / "sources.json"
     put(path, text)
     return str(path)
 
 
 def read_own(content: dict[str, Any]) -> list[OwnFolder]:
-    """The user's own cohorts in the content of such a file."""
+    """The folders of scans by the content of such a file."""
     return [OwnFolder(**row | {"modalities": tuple(row["modalities"])}) for row in content.get("own", [])]
 
 

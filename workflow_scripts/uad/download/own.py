@@ -1,4 +1,4 @@
-"""The user's own folders: what the plan says about them, and whether brain masks have to be made."""
+"""Folders of scans: what the plan says of them, whether brain masks have to be made."""
 
 from __future__ import annotations
 

@@ -57,12 +57,18 @@ def resample_spacing(volume: Volume, spacing_mm: float) -> tuple[Volume, np.ndar
     return resampled.with_data(clipped), clipped != resampled.data
 
 
-def move(moving: Volume, fixed: Volume, transforms: Sequence[str], interpolator: str) -> np.ndarray:
+def move(
+    moving: Volume, fixed: Volume, transforms: Sequence[str], interpolator: str, *, inverse: bool = False
+) -> np.ndarray:
     """Values of `moving` on the grid of `fixed` [X, Y, Z], float32, 0 outside.
 
     transforms: files as ANTs takes them; none: by header alone.
+    inverse: the transforms are linear and lead from `fixed` to `moving`.
     """
-    return ants.apply_transforms(to_ants(fixed), to_ants(moving), list(transforms), interpolator).numpy()
+    inverted = [inverse] * len(transforms)
+    return ants.apply_transforms(
+        to_ants(fixed), to_ants(moving), list(transforms), interpolator, whichtoinvert=inverted
+    ).numpy()
 
 
 def move_label(label: Volume, fixed: Volume, transforms: Sequence[str], interpolator: str) -> Volume:

@@ -26,7 +26,7 @@ from uad.preprocessing.scan import Scan, scans_of
 from uad.preprocessing.shard import Progress, Row, input_hashes, run_shard, settings_hash
 
 if TYPE_CHECKING:
-    from uad.config.model import PlausibleSettings, PreprocessSettings
+    from uad.config.model import PlausibleSettings, PreprocessSettings, RegistrationSettings
 
 # ANTs' own pyramid, of which a shorter list of iterations takes the finest levels.
 _SHRINK_FACTORS = (6, 4, 2, 1)
@@ -131,7 +131,7 @@ class Registration:
         atlas = load_atlas(self.atlas_path, self.settings.atlas.orientation, self.settings.spacing_mm)
         with atomic_path(self.folder / f"{scan.name}.mat") as transform:
             if self._needs_registration(scan):
-                self._register(image, atlas, transform)
+                align(image, atlas.image, self.settings.registration, self.seed, transform)
             else:
                 _write_identity(transform)
             if not ready:
@@ -157,23 +157,6 @@ class Registration:
         if scan.stripped and scan.registered and scan.bias_corrected:
             return False
         return not scan.registered or (scan.stripped and self.settings.register_stripped_registered)
-
-    def _register(self, image: Volume, atlas: Atlas, transform: Path) -> None:
-        """Align a stripped image to the atlas and write the affine to `transform`."""
-        iterations = tuple(self.settings.registration.iterations)
-        with tempfile.TemporaryDirectory() as scratch:
-            result = ants.registration(
-                to_ants(atlas.image),
-                to_ants(image),
-                type_of_transform=self.settings.registration.transform,
-                outprefix=os.path.join(scratch, "affine"),
-                aff_iterations=iterations,
-                aff_shrink_factors=_SHRINK_FACTORS[-len(iterations) :],
-                aff_smoothing_sigmas=_SMOOTHING_SIGMAS[-len(iterations) :],
-                random_seed=self.seed,
-                use_legacy_histogram_matching=self.settings.registration.histogram_matching,
-            )
-            shutil.copyfile(result["fwdtransforms"][0], transform)
 
     def _to_atlas(
         self, scan: Scan, image: Volume, brain: Volume, label: Volume | None, atlas: Atlas, transform: Path
@@ -207,6 +190,24 @@ class Registration:
             row["label"] = f"{scan.name}_label.nii.gz"
             write_volume(self.folder / row["label"], label)
         return row
+
+
+def align(image: Volume, template: Volume, settings: RegistrationSettings, seed: int, transform: str | Path) -> None:
+    """Align a stripped image to a stripped template and write the linear transform to `transform` (ITK, `.mat`)."""
+    iterations = tuple(settings.iterations)
+    with tempfile.TemporaryDirectory() as scratch:
+        result = ants.registration(
+            to_ants(template),
+            to_ants(image),
+            type_of_transform=settings.transform,
+            outprefix=os.path.join(scratch, "affine"),
+            aff_iterations=iterations,
+            aff_shrink_factors=_SHRINK_FACTORS[-len(iterations) :],
+            aff_smoothing_sigmas=_SMOOTHING_SIGMAS[-len(iterations) :],
+            random_seed=seed,
+            use_legacy_histogram_matching=settings.histogram_matching,
+        )
+        shutil.copyfile(result["fwdtransforms"][0], transform)
 
 
 def _write_identity(transform: Path) -> None:

@@ -45,7 +45,7 @@ def disk_bytes(config: Config) -> dict[str, float]:
 def _data(config: Config) -> dict[str, float]:
     """What every arm starts from; a run with `data_of` has links to another's."""
     return {
-        "raw and unpacked": raw_bytes(config, "archive") + raw_bytes(config, "phantom"),
+        "raw and unpacked": sum(raw_bytes(config, source) for source in ("archive", "phantom", "planted")),
         "skull_stripped": sum(_skull_stripped(config, cohort) for cohort in config.cohorts.values()),
         "preprocessed": _voxels(config, _BRAIN_BOX_MM3) * _BRAIN_BOX * sum(map(_scans, config.cohorts.values())),
         "store": _store(config),
@@ -71,6 +71,8 @@ def _raw(config: Config, cohort: CohortSettings) -> float:
     """Archives and what is unpacked from them."""
     if cohort.source == "phantom":
         return 2 * _scans(cohort) * _HEAD_MM3 / config.phantom.voxel_mm**3 * _RAW
+    if cohort.source == "planted":  # with the untouched scan beside it
+        return 2 * _scans(cohort) * _voxels(config, _HEAD_MM3) * _RAW
     source = read_sources().get(cohort.adapter)
     return (source.disk or 0) if source and cohort.raw is None else 0
 

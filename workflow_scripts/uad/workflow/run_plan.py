@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from uad.cohorts import ADAPTERS
 from uad.config import build_method
 from uad.config.model import Config
 from uad.config.places import placed_sri24
@@ -22,7 +21,8 @@ class RunPlan:
         data: folder of the run that has cohorts, splits and stores: another's with `data_of`.
         methods: the method of each arm.
         modalities: those of the training cohort.
-        phantoms, archives: names of the cohorts that are generated, and of those that are read.
+        phantoms, planted, archives: names of the cohorts that are generated, that are made of a healthy one, and that
+            are read.
         left_out: names of the optional cohorts that the run goes without; they are not in the configuration.
     """
 
@@ -34,18 +34,19 @@ class RunPlan:
         known = config.cohorts[config.train_cohort].modalities
         self.modalities = [modality for modality in ("t1", "t2") if modality in known]
         self.phantoms = [name for name, cohort in config.cohorts.items() if cohort.source == "phantom"]
+        self.planted = [name for name, cohort in config.cohorts.items() if cohort.source == "planted"]
         self.archives = [name for name, cohort in config.cohorts.items() if cohort.source == "archive"]
 
     # --- data ----------------------------------------------------------------------------------------------
 
     def raw_folder(self, cohort: str) -> str:
-        if cohort in self.phantoms:
+        if cohort not in self.archives:
             return f"{self.results}/raw/{cohort}"
         return self.config.cohorts[cohort].raw or f"{self.config.data_dir}/raw/{cohort}"
 
     def unpacked_folder(self, cohort: str) -> str:
-        """Real data sets are unpacked once for all runs; phantoms belong to their run."""
-        parent = self.results if cohort in self.phantoms else self.config.data_dir
+        """Real data sets are unpacked once for all runs; what a run generates belongs to it."""
+        parent = self.config.data_dir if cohort in self.archives else self.results
         return f"{parent}/unpacked/{cohort}"
 
     def atlas_files(self) -> list[str]:
@@ -58,9 +59,7 @@ class RunPlan:
         return [name for name, cohort in self.config.cohorts.items() if modality in cohort.modalities]
 
     def is_healthy(self, cohort: str) -> bool:
-        """Whether no subject of the cohort has a lesion: the training cohort, and others that only test."""
-        settings = self.config.cohorts[cohort]
-        return cohort == self.config.train_cohort or bool(settings.healthy) or ADAPTERS[settings.adapter].healthy
+        return self.config.is_healthy(cohort)
 
     def places(self, healthy: bool) -> list[list[str]]:
         """[cohort, modality] of the healthy, or of the pathological cohorts, T2 first as in the paper."""

@@ -18,6 +18,7 @@ from uad.common.recipe import differences, settings_record
 from uad.config.data_stages import (
     ingest_settings,
     pack_settings,
+    planted_settings,
     register_settings,
     skull_strip_settings,
     split_settings,
@@ -106,6 +107,8 @@ def _removal(results: Path) -> str:
 def _records(config: Config, other: Path) -> Iterator[tuple[Path, str, dict[str, Any]]]:
     """Path, stage and settings of every record that a run with this configuration has."""
     for cohort, settings in config.cohorts.items():
+        if settings.source == "planted":
+            yield other / "acquired" / f"{cohort}.json", "planted", planted_settings(config, cohort)
         yield other / "cohorts" / f"{cohort}.json", "ingest", ingest_settings(config, cohort)
         yield other / "splits" / f"{cohort}.json", "splits", split_settings(config, cohort)
         shards = config.shards(cohort)

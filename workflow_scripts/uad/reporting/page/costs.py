@@ -8,7 +8,7 @@ from uad.reporting.elements import Cell, Table, duration, number
 
 # Stages in the order in which they run; others come after them.
 _ORDER = (
-    *("download", "phantom", "unpack", "sri24", "hd_bet", "medicalnet", "authors_splits", "ingest", "splits"),
+    *("download", "phantom", "plant", "unpack", "sri24", "hd_bet", "medicalnet", "authors_splits", "ingest", "splits"),
     *("skull_strip", "register", "flag_outliers", "pack", "backbone", "pretrain", "train", "reconstruct"),
     *("score", "experiments", "tables", "reproduction", "figures", "check"),
 )

@@ -41,13 +41,13 @@ def cells_of(lines: list[str]) -> Cells:
     return cells
 
 
-def parts_of(readme: str) -> tuple[str, str, str]:
-    """What stands before, between and after the two markers."""
-    if not (readme.count(BEGIN) == readme.count(END) == 1):
-        raise InputError(f"README.md: must hold the two lines {BEGIN} and {END} once")
-    before, rest = readme.split(BEGIN)
-    table, after = rest.split(END)
-    return before + BEGIN, table, END + after
+def parts_of(page: str, begin: str = BEGIN, name: str = "README.md") -> tuple[str, str, str]:
+    """What stands before, between and after a marker and the next end of a table."""
+    before, found, rest = page.partition(begin)
+    table, end, after = rest.partition(END)
+    if not (found and end) or begin in rest:
+        raise InputError(f"{name}: must hold the line {begin} once and the line {END} below it")
+    return before + begin, table, END + after
 
 
 def compare(shown: Cells, found: Cells, fixed_rows: set[str]) -> list[str]:

@@ -1,13 +1,14 @@
-"""The table and the figures of docs/real-scans.md, from the scores of the real study.
+"""The tables of docs/real-scans.md and README.md and the figures, from the scores of the real study.
 
-    python tools/real_study.py --results results/real    # take the scores of a run, then draw
-    python tools/real_study.py                           # draw again from the scores that are kept
+    python tools/real_study.py --results results/real    # take the scores of a run, then write and draw
+    python tools/real_study.py                           # the same from the scores that are kept
 
 What is kept are scores, no scans: `docs/real/scores.parquet` has one row per arm, fold, noise level and test scan,
 `docs/real/contrast.tsv` one per fold, cohort, arm and contrast.  Folds of another run are added to those kept.
 """
 
 import argparse
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 import seaborn
 import yaml
+from readme_table import parts_of
 
 from uad.common.errors import InputError, run_program
 from uad.common.files import atomic_path
@@ -25,6 +27,10 @@ from uad.reporting.experiments import divergences, load_experiments
 from uad.reporting.paper_numbers import METRICS
 from uad.reporting.statistics import bootstrap_interval, permutation_test
 
+FOLDER = Path("docs/real")
+PAGE, README = Path("docs/real-scans.md"), Path("README.md")
+TABLE, DIFFERENCES = "<!-- the real study: tools/real_study.py -->", "<!-- its differences: tools/real_study.py -->"
+SHORT = ("thresh", "thresh-inv", "ae", "pca", "ddpm", "cddpm")  # arms in the README
 KEPT = ["arm", "fold", "cohort", "modality", "t_test", "subject", "split", "variant", "lesion_ml"]
 SCORES = ["dice", "auprc", "l1", "l1_lesion", "l1_healthy", "ssim", "psnr", "kld"]
 ROLES = {"unconditioned": "ddpm", "conditioned": "cddpm"}
@@ -116,15 +122,15 @@ def with_interval(values: pd.Series, decimals: int) -> str:
     return f"{values.mean():.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
-def table(study: Study) -> list[str]:
-    """Table 3 and 2 in one: a row per arm and reading."""
-    lesions, healthy = ([c for c in cohorts if study.has(c)] for cohorts in (LESIONS, HEALTHY))
-    columns = [(c, m) for c in lesions for m in ("dice", "auprc")] + [
-        (c, m) for c in healthy for m in ("l1", "ssim", "kld")
-    ]
+def table(study: Study, arms: Collection[str] = (), healthy: Sequence[str] = ("l1", "ssim", "kld")) -> list[str]:
+    """A row per arm and reading: what it finds, and how it reconstructs healthy scans."""
+    columns = [(c, m) for c in LESIONS if study.has(c) for m in ("dice", "auprc")]
+    columns += [(c, m) for c in HEALTHY if study.has(c) for m in healthy]
     head = ["Arm", *(f"{TITLES[cohort]}<br>{METRICS[metric].title}" for cohort, metric in columns)]
     lines = ["| " + " | ".join(head) + " |", "| --- |" + " --: |" * len(columns)]
     for arm, ens in study.readings:
+        if arms and arm not in arms:
+            continue
         line = [study.label(arm, ens)]
         for cohort, metric in columns:
             cell = study.cell(arm, ens, cohort, metric)
@@ -254,18 +260,31 @@ def draw(study: Study, contrast: pd.DataFrame, folder: Path) -> None:
     save(figure, folder / "levels.png")
 
 
+def pages(study: Study) -> dict[Path, str]:
+    """Both pages with the tables of these scores."""
+    places = [
+        (PAGE, TABLE, table(study)),
+        (PAGE, DIFFERENCES, comparisons(study)),
+        (README, TABLE, table(study, SHORT, ("l1", "kld"))),
+    ]
+    texts = {page: page.read_text() for page, _, _ in places}
+    for page, begin, lines in places:
+        before, _, after = parts_of(texts[page], begin, str(page))
+        texts[page] = f"{before}\n\n" + "\n".join(lines) + f"\n\n{after}"
+    return texts
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, help="folder of a finished run of real/config.yaml")
-    parser.add_argument("--folder", type=Path, default=Path("docs/real"))
     arguments = parser.parse_args()
-    scores, contrast = kept_scores(arguments.results, arguments.folder)
+    scores, contrast = kept_scores(arguments.results, FOLDER)
     study = Study(scores)
-    lines = [f"Folds: {', '.join(map(str, study.folds))}.", "", *table(study), "", *comparisons(study)]
-    with atomic_path(arguments.folder / "table.md") as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
-    draw(study, contrast, arguments.folder)
-    print("\n".join(lines))
+    for page, text in pages(study).items():
+        with atomic_path(page) as temporary:
+            temporary.write_text(text)
+    draw(study, contrast, FOLDER)
+    print(f"folds {study.folds}: {', '.join(map(str, (PAGE, README, FOLDER)))}")
 
 
 if __name__ == "__main__":

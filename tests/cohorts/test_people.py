@@ -175,6 +175,11 @@ def test_the_same_bytes_are_recognised_without_the_files(cohorts):
     assert cohorts.found() == [("scan", 1)]
 
 
+def test_cohorts_that_share_nobody_need_no_note():
+    table = find_leaks({}, {}, {})
+    assert table.empty and notes_on(table) == notes_on(table, {"planted": "healthy"}) == []
+
+
 def test_cohorts_without_a_common_modality_never_meet(cohorts):
     cohorts.add("a", ("OAS2_0001", "train", "one"), modality="t1")
     cohorts.add("b", ("OAS2_0001", "test", "one"), modality="t2")

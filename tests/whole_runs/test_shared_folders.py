@@ -59,7 +59,8 @@ def test_a_disk_that_takes_no_lock_is_used_without(tmp_path):
 
 def test_what_fetches_or_unpacks_waits_for_another_run(tmp_path):
     (tmp_path / "raw" / "ixi").mkdir(parents=True)
-    sources = {"run": "a", "data_dir": str(tmp_path), "needs": [], "offline": True, "base_url": {}, "sha256": {}}
+    need = {"item": "ixi", "name": "ixi", "folder": str(tmp_path / "raw/ixi"), "modalities": ["t1"]}
+    sources = {"run": "a", "data_dir": str(tmp_path), "needs": [need], "offline": True, "base_url": {}, "sha256": {}}
     (tmp_path / "sources.json").write_text(json.dumps(sources))
     cohort = {"adapter": "ixi", "modalities": ["t1"], "subjects": 1, "splits": {"val": 1, "test": 0}}
     settings = write_settings(tmp_path, "ingest", "ixi", {"cohort": cohort})

@@ -202,7 +202,7 @@ def test_the_table_of_resources_says_what_the_rules_ask():
 
 
 def test_downloads_are_not_repeated_by_snakemake():
-    fetching = {"download", "sri24", "hd_bet", "medicalnet", "authors_splits"}
+    fetching = {"download", "sri24", "hd_bet", "medicalnet", "authors_splits", "stroke_masks"}
     assert {name for name, rule in known_rules().items() if rule["retries"] == 0} == fetching
 
 
@@ -215,7 +215,7 @@ def test_every_retry_asks_for_more_memory_and_time():
 def test_what_downloads_runs_where_snakemake_runs():
     # compute nodes may have no internet
     local = {name for name, rule in known_rules().items() if rule["local"]}
-    assert local >= {"download", "sri24", "hd_bet", "medicalnet", "authors_splits"}
+    assert local >= {"download", "sri24", "hd_bet", "medicalnet", "authors_splits", "stroke_masks"}
 
 
 def test_the_hours_of_the_docs_are_those_of_the_methods():

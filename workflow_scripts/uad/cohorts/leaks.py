@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
 import pandas as pd
 
 from uad.cohorts.duplicates import Contents
@@ -100,9 +101,9 @@ def check_leaks(table: pd.DataFrame) -> None:
 
 def notes_on(table: pd.DataFrame, planted: Mapping[str, str] = NOTHING_PLANTED) -> list[str]:
     """Notes on pairs that are not a leak; that planted scans are of a healthy cohort is none."""
-    wanted = [tuple(sorted(pair)) for pair in planted.items()]
-    apart = [tuple(sorted(pair)) not in wanted for pair in zip(table["cohort"], table["other_cohort"], strict=True)]
-    table = table[apart]
+    pairs = {frozenset(pair) for pair in planted.items()}
+    wanted = [frozenset(pair) in pairs for pair in zip(table["cohort"], table["other_cohort"], strict=True)]
+    table = table[~np.array(wanted, bool)]
     words = {
         "scan": "scans are in both, in the same split",
         "person": "people are in both, in the same split",

@@ -38,6 +38,7 @@ LESIONS = ("lgg", "planted")
 HEALTHY = ("ixi-hh", "oasis")
 TITLES = {"lgg": "gliomas", "planted": "planted strokes", "ixi-hh": "IXI-HH", "oasis": "OASIS"}
 PAIRS = [("cddpm", "ddpm", 0), ("cddpm", "ddpm", 1), ("cddpm", "pca", 0), ("cddpm", "thresh-inv", 0)]
+CONTROLS = ("oracle", "oracle-post", "chance", "copy")
 SINGLE = "500"
 SEED = 0
 
@@ -104,6 +105,11 @@ class Study:
     def cell(self, arm: str, ens: int, cohort: str, metric: str) -> Cell:
         return build_cell(cell_rows(self.rows, arm, ens, cohort, "t1", SINGLE), metric, self.folds)
 
+    def scores(self, arm: str, ens: int, cohort: str, metric: str) -> pd.Series:
+        """Mean over folds and scans of each person: two scans of one person are not independent."""
+        scores = self.cell(arm, ens, cohort, metric).scores
+        return scores.groupby(scores.index.str.partition("_ses-").get_level_values(0)).mean()
+
     def label(self, arm: str, ens: int) -> str:
         return self.arms[arm]["label"] + (", ensemble" if ens else "")
 
@@ -111,8 +117,8 @@ class Study:
         return bool((self.rows["cohort"] == cohort).any())
 
     def difference(self, one: str, other: str, ens: int, cohort: str, metric: str) -> pd.Series:
-        """Per test subject, mean over folds; an arm without noise levels has one reading."""
-        two = (self.cell(arm, ens if (arm, ens) in self.readings else 0, cohort, metric).scores for arm in (one, other))
+        """Per person; an arm without noise levels has one reading."""
+        two = (self.scores(arm, ens if (arm, ens) in self.readings else 0, cohort, metric) for arm in (one, other))
         first, second = two
         return (first - second).dropna()
 
@@ -133,20 +139,20 @@ def table(study: Study, arms: Collection[str] = (), healthy: Sequence[str] = ("l
             continue
         line = [study.label(arm, ens)]
         for cohort, metric in columns:
-            cell = study.cell(arm, ens, cohort, metric)
-            if not len(cell.scores.dropna()):
+            scores = study.scores(arm, ens, cohort, metric)
+            if not len(scores.dropna()):
                 line.append("")
             elif metric in ("dice", "auprc"):
-                line.append(with_interval(cell.scores, 1))
+                line.append(with_interval(scores, 1))
             else:
-                line.append(f"{cell.mean:.{METRICS[metric].decimals}f}")
+                line.append(f"{study.cell(arm, ens, cohort, metric).mean:.{METRICS[metric].decimals}f}")
         lines.append("| " + " | ".join(line) + " |")
     return lines
 
 
 def comparisons(study: Study) -> list[str]:
     lines = [
-        "| difference | on | metric | mean [95 %] over subjects | n | p |",
+        "| difference | on | metric | mean [95 %] over people | n | p |",
         "| --- | --- | --- | --: | --: | --: |",
     ]
     for one, other, ens in PAIRS:
@@ -171,18 +177,21 @@ def save(figure: plt.Figure, path: Path) -> None:
 def draw(study: Study, contrast: pd.DataFrame, folder: Path) -> None:
     """Four figures of scores; no picture of a scan."""
     seaborn.set_theme("paper", "whitegrid")
-    shown = [reading for reading in study.readings if study.arms[reading[0]]["method"] not in ("oracle", "copy")]
+    shown = [reading for reading in study.readings if reading[0] not in CONTROLS]
     lesions = [cohort for cohort in LESIONS if study.has(cohort)]
-    palette = [look.colour for look in style.looks([{"arm": arm, **study.arms[arm]} for arm in study.arms]).values()]
+    palette = [
+        look.colour for look in style.looks([{"arm": arm, "control": arm in CONTROLS} for arm in study.arms]).values()
+    ]
     colours = dict(zip(study.arms, palette, strict=True))
 
     long = pd.concat(
-        study.cell(arm, ens, cohort, "auprc").scores.rename("AUPRC (%)").reset_index().assign(
+        study.scores(arm, ens, cohort, "auprc").rename("AUPRC (%)").reset_index().assign(
             arm=study.label(arm, ens), cohort=TITLES[cohort])
         for arm, ens in shown for cohort in lesions
     )  # fmt: skip
     grid = seaborn.catplot(
-        long, x="AUPRC (%)", y="arm", col="cohort", kind="box", height=4, aspect=0.9, color="#88CCEE", fliersize=2,
+        long.reset_index(drop=True),
+        x="AUPRC (%)", y="arm", col="cohort", kind="box", height=4, aspect=0.9, color="#88CCEE", fliersize=2,
         sharex=False,
     )  # fmt: skip
     grid.set_titles("{col_name}").set_ylabels("")
@@ -195,7 +204,8 @@ def draw(study: Study, contrast: pd.DataFrame, folder: Path) -> None:
         for ens in (0, 1) for cohort in lesions for metric in ("dice", "auprc")
     )  # fmt: skip
     grid = seaborn.catplot(
-        pairs, x="metric", y="difference in points", hue="reading", col="cohort", kind="strip", dodge=True, height=3.2,
+        pairs.reset_index(drop=True),
+        x="metric", y="difference in points", hue="reading", col="cohort", kind="strip", dodge=True, height=3.2,
         aspect=0.9, palette=["#88CCEE", "#332288"], alpha=0.7,
     )  # fmt: skip
     for panel in grid.axes.flat:
@@ -204,21 +214,22 @@ def draw(study: Study, contrast: pd.DataFrame, folder: Path) -> None:
     save(grid.figure, folder / "difference.png")
 
     healthy = pd.concat(
-        study.cell(arm, ens, cohort, "l1").scores.rename("l1 (1e-3)").reset_index().assign(
+        study.scores(arm, ens, cohort, "l1").rename("l1 (1e-3)").reset_index().assign(
             arm=study.label(arm, ens), cohort=TITLES[cohort])
-        for arm, ens in shown if study.cell(arm, ens, HEALTHY[0], "l1").scores.notna().any()
+        for arm, ens in shown if study.scores(arm, ens, HEALTHY[0], "l1").notna().any()
         for cohort in HEALTHY if study.has(cohort)
     )  # fmt: skip
     figure, panel = plt.subplots(figsize=(5.5, 4))
     seaborn.pointplot(
-        healthy, x="l1 (1e-3)", y="arm", hue="cohort", linestyle="none", dodge=0.4, errorbar=("ci", 95), seed=SEED,
+        healthy.reset_index(drop=True),
+        x="l1 (1e-3)", y="arm", hue="cohort", linestyle="none", dodge=0.4, errorbar=("ci", 95), seed=SEED,
         palette=["#332288", "#CC6677"], ax=panel,
     )  # fmt: skip
     panel.set_ylabel("")
     panel.legend(title="healthy test scans of")
     save(figure, folder / "healthy.png")
 
-    figure, panels = plt.subplots(1, 2, figsize=(8, 3))
+    figure, panels = plt.subplots(1, 2, figsize=(10, 3))
     levels = study.rows[study.rows["t_test"].str.isdigit() & study.rows["cohort"].isin(lesions)]
     levels = levels.assign(
         t_test=levels["t_test"].astype(int), Dice=100 * levels["dice"], cohort=levels["cohort"].map(TITLES),
@@ -236,8 +247,8 @@ def draw(study: Study, contrast: pd.DataFrame, folder: Path) -> None:
         palette=by_label,
         ax=panels[0],
     )
-    panels[0].set(xlabel="t_test", ylabel="Dice (%)")
-    panels[0].legend(fontsize=6)
+    panels[0].set(xlabel="t_test", ylabel="Dice (%)", xticks=sorted(set(levels["t_test"])))
+    panels[0].legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.01, 1))
     kld = contrast.assign(
         arm=contrast["arm"].map(lambda arm: study.label(arm, 0)), cohort=contrast["cohort"].map(TITLES)
     )
@@ -255,7 +266,7 @@ def draw(study: Study, contrast: pd.DataFrame, folder: Path) -> None:
     panels[1].set(
         xlabel="contrast exponent of the input", ylabel="KLD of healthy intensities", xscale="log", yscale="log"
     )
-    panels[1].legend(fontsize=6)
+    panels[1].legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.01, 1))
     figure.tight_layout()
     save(figure, folder / "levels.png")
 

@@ -30,14 +30,17 @@ from uad.reporting.statistics import bootstrap_interval, permutation_test
 FOLDER = Path("docs/real")
 PAGE, README = Path("docs/real-scans.md"), Path("README.md")
 TABLE, DIFFERENCES = "<!-- the real study: tools/real_study.py -->", "<!-- its differences: tools/real_study.py -->"
-SHORT = ("thresh", "thresh-inv", "ae", "pca", "ddpm", "cddpm")  # arms in the README
+SHORT = ("thresh", "thresh-inv", "ae", "pca", "ddpm", "cddpm", "cddpm-ssl")  # arms in the README
 KEPT = ["arm", "fold", "cohort", "modality", "t_test", "subject", "split", "variant", "lesion_ml"]
 SCORES = ["dice", "auprc", "l1", "l1_lesion", "l1_healthy", "ssim", "psnr", "kld"]
 ROLES = {"unconditioned": "ddpm", "conditioned": "cddpm"}
 LESIONS = ("lgg", "planted")
 HEALTHY = ("ixi-hh", "oasis")
 TITLES = {"lgg": "gliomas", "planted": "planted strokes", "ixi-hh": "IXI-HH", "oasis": "OASIS"}
-PAIRS = [("cddpm", "ddpm", 0), ("cddpm", "ddpm", 1), ("cddpm", "pca", 0), ("cddpm", "thresh-inv", 0)]
+PAIRS = [
+    ("cddpm", "ddpm", 0), ("cddpm", "ddpm", 1), ("cddpm-ssl", "ddpm", 0), ("cddpm-ssl", "ddpm", 1), ("cddpm", "pca", 0),
+    ("cddpm", "thresh-inv", 0),
+]  # fmt: skip
 CONTROLS = ("oracle", "oracle-post", "chance", "copy")
 SINGLE = "500"
 SEED = 0
@@ -266,6 +269,9 @@ def draw(study: Study, contrast: pd.DataFrame, folder: Path) -> None:
     panels[1].set(
         xlabel="contrast exponent of the input", ylabel="KLD of healthy intensities", xscale="log", yscale="log"
     )
+    contrasts = sorted(set(kld["contrast"]))
+    panels[1].set_xticks(contrasts, [f"{contrast:g}" for contrast in contrasts])
+    panels[1].minorticks_off()
     panels[1].legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.01, 1))
     figure.tight_layout()
     save(figure, folder / "levels.png")

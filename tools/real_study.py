@@ -180,6 +180,7 @@ def save(figure: plt.Figure, path: Path) -> None:
 def draw(study: Study, contrast: pd.DataFrame, folder: Path) -> None:
     """Four figures of scores; no picture of a scan."""
     seaborn.set_theme("paper", "whitegrid")
+    np.random.seed(SEED)  # seaborn jitters the dots with it
     shown = [reading for reading in study.readings if reading[0] not in CONTROLS]
     lesions = [cohort for cohort in LESIONS if study.has(cohort)]
     palette = [

@@ -17,7 +17,7 @@ from uad.workflow import changes
 from uad.workflow.dry_run import Job, dry_run, jobs_of
 from uad.workflow.estimate import bytes_below, disk_warnings, gpu_warning, report, work_left
 from uad.workflow.footprint import disk_bytes, raw_bytes
-from uad.workflow.operations import EFFICIENCY, cpu_flop_per_second, likely_hours, operations
+from uad.workflow.operations import CPU_SHARE, cpu_flop_per_second, likely_hours, operations
 from uad.workflow.slurm import missing_for_slurm
 
 
@@ -66,7 +66,7 @@ def _gpus(config: Config, jobs: list[Job]) -> list[str]:
         return []
     flop = operations(config)
     work = sum(flop.get((job.rule, job.who), 0) for job in trainings)
-    return [gpu_warning(len(trainings), work / (cpu_flop_per_second() * EFFICIENCY))]
+    return [gpu_warning(len(trainings), work / (cpu_flop_per_second() * CPU_SHARE))]
 
 
 def _slurm() -> list[str]:

@@ -22,9 +22,7 @@ from uad.preprocessing.pack import final_shape
 # of A100 SXM (2021), H100 SXM (2023) and V100 SXM (2018).
 PEAK = {"a100": (312, 156), "h100": (989, 494), "v100": (125, 15.7)}
 EFFICIENCY = 0.35  # assumed share of the peak that large convolutions reach
-CPU_SHARE = (
-    0.8  # of a product of matrices that a training reaches; measured: 0.85, float32, `real/config.yaml`, AMD EPYC
-)
+CPU_SHARE = 0.8  # of a product of matrices that a training reaches; 0.85 measured with real/config.yaml in float32
 _STEP = 3  # forward passes that a training step is worth
 _DRAW = 0.042 / 32  # seconds of one CPU thread per augmented slice (docs/performance.md); drawn while the card works
 # Per scan of 1 mm: HD-BET on a GPU takes 5 to 10 s; the others measured on one CPU thread (docs/cluster.md)

@@ -86,12 +86,12 @@ def test_a_run_goes_without_an_optional_cohort_that_is_not_here(tmp_path):
     here = f"data_dir={tmp_path}"
     run = snakemake("-n", "--quiet", "rules", "--configfile", "real/config.yaml", "--config", "run=plan-test", here)
     assert run.returncode == 0, run.stdout + run.stderr
-    assert jobs_of(run.stdout + run.stderr)["ingest"] == 2
+    assert jobs_of(run.stdout + run.stderr)["ingest"] == 3  # ixi-hh, oasis, planted
     scan = tmp_path / "raw/lgg/sub-1/anat/sub-1_T1w.nii.gz"
     scan.parent.mkdir(parents=True)
     scan.touch()
     run = snakemake("-n", "--quiet", "rules", "--configfile", "real/config.yaml", "--config", "run=plan-test", here)
-    assert jobs_of(run.stdout + run.stderr)["ingest"] == 3
+    assert jobs_of(run.stdout + run.stderr)["ingest"] == 4  # and lgg
 
 
 @pytest.mark.timing

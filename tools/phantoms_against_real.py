@@ -65,16 +65,14 @@ def deep_fluid(scans: Scans) -> tuple[float, float]:
     """
     volumes = []
     for image, mask in zip(*scans, strict=True):
-        deep = ndimage.binary_erosion(mask > 0, iterations=DEEP)
-        volumes.append(float((image[deep] < np.median(image[mask > 0]) / 2).sum() * VOXEL_ML))
+        volumes.append(float((image[deep_in(mask > 0)] < np.median(image[mask > 0]) / 2).sum() * VOXEL_ML))
     return float(np.mean(volumes)), float(np.std(volumes, ddof=1))
 
 
 def spread(scans: Scans, where: Callable[[np.ndarray], np.ndarray]) -> float:
     """Standard deviation between scans, mean over voxels that lie in every brain, relative to the brain's own."""
     images, masks = scans
-    everywhere = (masks > 0).all(0)
-    chosen = where(everywhere)
+    chosen = where((masks > 0).all(0))
     return float(images[:, chosen].std(0, ddof=1).mean() / images[masks > 0].std())
 
 

@@ -8,7 +8,7 @@ What is kept are scores, no scans: `docs/real/scores.parquet` has one row per ar
 """
 
 import argparse
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import seaborn
 import yaml
+from matplotlib.axes import Axes
 from readme_table import parts_of
 
 from uad.common.errors import InputError, run_program
@@ -240,42 +241,28 @@ def draw(study: Study, contrast: pd.DataFrame, folder: Path) -> None:
         arm=levels["arm"].map({arm: study.label(arm, 0) for arm in study.arms}),
     )  # fmt: skip
     by_label = {study.label(arm, 0): colour for arm, colour in colours.items()}
-    seaborn.lineplot(
-        levels,
-        x="t_test",
-        y="Dice",
-        hue="arm",
-        style="cohort",
-        markers=True,
-        errorbar=None,
-        palette=by_label,
-        ax=panels[0],
-    )
+    _lines(levels, "t_test", "Dice", by_label, panels[0])
     panels[0].set(xlabel="t_test", ylabel="Dice (%)", xticks=sorted(set(levels["t_test"])))
-    panels[0].legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.01, 1))
     kld = contrast.assign(
         arm=contrast["arm"].map(lambda arm: study.label(arm, 0)), cohort=contrast["cohort"].map(TITLES)
     )
-    seaborn.lineplot(
-        kld,
-        x="contrast",
-        y="kld",
-        hue="arm",
-        style="cohort",
-        markers=True,
-        errorbar=None,
-        palette=by_label,
-        ax=panels[1],
-    )
+    _lines(kld, "contrast", "kld", by_label, panels[1])
     panels[1].set(
         xlabel="contrast exponent of the input", ylabel="KLD of healthy intensities", xscale="log", yscale="log"
     )
     contrasts = sorted(set(kld["contrast"]))
     panels[1].set_xticks(contrasts, [f"{contrast:g}" for contrast in contrasts])
     panels[1].minorticks_off()
-    panels[1].legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.01, 1))
     figure.tight_layout()
     save(figure, folder / "levels.png")
+
+
+def _lines(rows: pd.DataFrame, x: str, y: str, colours: Mapping[str, str], panel: Axes) -> None:
+    """Means over scans: a colour per arm, a line style per cohort, the legend beside the panel."""
+    seaborn.lineplot(
+        rows, x=x, y=y, hue="arm", style="cohort", markers=True, errorbar=None, palette=colours, ax=panel
+    )  # fmt: skip
+    panel.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.01, 1))
 
 
 def pages(study: Study) -> dict[Path, str]:

@@ -58,16 +58,13 @@ class RunPlan:
     def cohorts_with(self, modality: str) -> list[str]:
         return [name for name, cohort in self.config.cohorts.items() if modality in cohort.modalities]
 
-    def is_healthy(self, cohort: str) -> bool:
-        return self.config.is_healthy(cohort)
-
     def places(self, healthy: bool) -> list[list[str]]:
         """[cohort, modality] of the healthy, or of the pathological cohorts, T2 first as in the paper."""
         return [
             [name, modality]
             for modality in ("t2", "t1")
             for name in self.cohorts_with(modality)
-            if self.is_healthy(name) == healthy
+            if self.config.is_healthy(name) == healthy
         ]
 
     def store_files(self, cohorts: Iterable[str], modality: str) -> list[str]:
@@ -185,7 +182,7 @@ class RunPlan:
 
     def experiment_cohorts(self, modality: str) -> list[str]:
         """The healthy cohort and the first pathological one."""
-        pathological = [name for name in self.cohorts_with(modality) if not self.is_healthy(name)]
+        pathological = [name for name in self.cohorts_with(modality) if not self.config.is_healthy(name)]
         return [self.config.train_cohort, *pathological[:1]]
 
     def experiment_places(self) -> list[list[str]]:

@@ -112,6 +112,13 @@ def raw_token(wildcards):
     return token_of_cohort(wildcards.cohort)
 
 
+def masks_token(wildcards):
+    """Another one once a stroke mask has changed, come or gone since they were planted."""
+    record = f"{RESULTS}/acquired/{wildcards.cohort}.masks.json"
+    folders = stroke_masks_folder(CONFIG), PLAN.unpacked_folder(wildcards.cohort)
+    return token_of(record, *folders, PLANNED.put)
+
+
 def hd_bet_files(wildcards):
     """What brain extraction waits for, where its parameters are to be fetched."""
     if not fetches_hd_bet(CONFIG, wildcards.cohort, PLAN.raw_folder):

@@ -56,12 +56,13 @@ rule plant:
         settings=lambda wc: settings_file(
             "planted", wc.cohort, **planted_settings(CONFIG, wc.cohort)
         ),
-        masks=lambda wc: stroke_masks_folder(CONFIG),
+        masks=stroke_masks_folder(CONFIG),
+        token=masks_token,
         folder=lambda wc: PLAN.raw_folder(wc.cohort),
     shell:
         "python workflow_scripts/plant.py --settings {params.settings:q} --cohort {input.cohort:q}"
-        " --splits {input.splits:q} --masks {params.masks:q} --folder {params.folder:q} --workers {threads}"
-        " --table {output.table:q} 2>&1 | tee {log}"
+        " --splits {input.splits:q} --masks {params.masks:q} --token {params.token:q} --folder {params.folder:q}"
+        " --workers {threads} --table {output.table:q} 2>&1 | tee {log}"
 
 
 rule download:

@@ -4,7 +4,7 @@
     python tools/real_study.py                           # the same from the scores that are kept
 
 What is kept are scores, no scans: `docs/real/scores.parquet` has one row per arm, fold, noise level and test scan,
-`docs/real/contrast.tsv` one per fold, cohort, arm and contrast.  Folds of another run are added to those kept.
+`docs/real/contrast.tsv` one per fold, cohort, arm and contrast.  Another run's folds and arms are added to those kept.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from uad.reporting.statistics import bootstrap_interval, permutation_test
 FOLDER = Path("docs/real")
 PAGE, README = Path("docs/real-scans.md"), Path("README.md")
 TABLE, DIFFERENCES = "<!-- the real study: tools/real_study.py -->", "<!-- its differences: tools/real_study.py -->"
+SPREAD = "<!-- its folds: tools/real_study.py -->"
 SHORT = ("thresh", "thresh-inv", "ae", "pca", "ddpm", "cddpm", "cddpm-ssl")  # arms in the README
 KEPT = ["arm", "fold", "cohort", "modality", "t_test", "subject", "split", "variant", "lesion_ml"]
 SCORES = ["dice", "auprc", "l1", "l1_lesion", "l1_healthy", "ssim", "psnr", "kld"]
@@ -42,13 +43,21 @@ PAIRS = [
     ("cddpm", "ddpm", 0), ("cddpm", "ddpm", 1), ("cddpm-ssl", "ddpm", 0), ("cddpm-ssl", "ddpm", 1), ("cddpm", "pca", 0),
     ("cddpm", "thresh-inv", 0),
 ]  # fmt: skip
+# people of OASIS who were scanned twice: second scan -> first
+AGAIN = {
+    "sub-1023": "sub-1003",
+    "sub-1024": "sub-1004",
+    "sub-1025": "sub-1005",
+    "sub-1038": "sub-1018",
+    "sub-1039": "sub-1019",
+}
 CONTROLS = ("oracle", "oracle-post", "chance", "copy")
 SINGLE = "500"
 SEED = 0
 
 
 def kept_scores(results: Path | None, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Scores and contrasts of the kept folds, those of `results` in the place of kept ones of the same number."""
+    """Kept scores and contrasts, those of `results` in the place of kept ones of the same arm and fold."""
     places = folder / "scores.parquet", folder / "contrast.tsv"
     kept = [pd.read_parquet(places[0]), read_table(places[1])] if places[0].exists() else [pd.DataFrame()] * 2
     if results:
@@ -57,13 +66,11 @@ def kept_scores(results: Path | None, folder: Path) -> tuple[pd.DataFrame, pd.Da
             raise InputError(f"{results}: has no scores; finish the run first")
         new = pd.concat(pd.read_parquet(file, columns=KEPT + SCORES) for file in files)
         new = new[(new["split"] == "test") & (new["variant"] == "full")]
-        contrast = pd.concat(
-            contrasts_of(file, int(file.stem.removeprefix("fold"))) for file in results.glob("experiments/t1/*.npz")
-        )
-        for index, frame in enumerate((new, contrast)):
-            old = kept[index]
-            old = old[~old["fold"].astype(int).isin(frame["fold"])] if len(old) else old
-            kept[index] = pd.concat([old, frame], ignore_index=True)
+        experiments = sorted(results.glob("experiments/t1/*.npz"))
+        contrasts = [contrasts_of(file, int(file.stem.removeprefix("fold"))) for file in experiments]
+        for index, frame in enumerate((new, *contrasts)):
+            place = min(index, 1)
+            kept[place] = replaced(kept[place], frame)
         folder.mkdir(parents=True, exist_ok=True)
         kept[0] = kept[0].sort_values(KEPT[:6], ignore_index=True)
         with atomic_path(places[0]) as temporary:
@@ -72,6 +79,15 @@ def kept_scores(results: Path | None, folder: Path) -> tuple[pd.DataFrame, pd.Da
     if not len(kept[0]):
         raise InputError(f"{places[0]}: does not exist; name a finished run with --results")
     return kept[0], kept[1].astype({"fold": int, "contrast": float, "kld": float})
+
+
+def replaced(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """Both, without old rows of an arm and fold that is in the new ones."""
+    if len(old):
+        keys = ["arm", "fold"]
+        old = old.astype({"fold": int})
+        old = old[~pd.MultiIndex.from_frame(old[keys]).isin(pd.MultiIndex.from_frame(new[keys]))]
+    return pd.concat([old, new], ignore_index=True)
 
 
 def contrasts_of(file: Path, fold: int) -> pd.DataFrame:
@@ -89,6 +105,11 @@ def contrasts_of(file: Path, fold: int) -> pd.DataFrame:
         for role, arm in ROLES.items()
         for i, contrast in enumerate(arrays[f"histograms/{cohort}/contrasts"])
     )
+
+
+def person_of(scan: str) -> str:
+    """Who was scanned: planted scans of one person are its sessions."""
+    return AGAIN.get(scan, scan.partition("_ses-")[0])
 
 
 class Study:
@@ -112,7 +133,7 @@ class Study:
     def scores(self, arm: str, ens: int, cohort: str, metric: str) -> pd.Series:
         """Mean over folds and scans of each person: two scans of one person are not independent."""
         scores = self.cell(arm, ens, cohort, metric).scores
-        return scores.groupby(scores.index.str.partition("_ses-").get_level_values(0)).mean()
+        return scores.groupby(person_of).mean()
 
     def label(self, arm: str, ens: int) -> str:
         return self.arms[arm]["label"] + (", ensemble" if ens else "")
@@ -169,6 +190,23 @@ def comparisons(study: Study) -> list[str]:
                 name = f"{study.label(one, ens)} − {study.label(other, ens if (other, ens) in study.readings else 0)}"
                 cells = name, TITLES[cohort], METRICS[metric].title, with_interval(values, 1), len(values), f"{p:.2g}"
                 lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return lines
+
+
+def spread(study: Study) -> list[str]:
+    """The differences of every fold on its own: another training, on other people, with another seed."""
+    head = ["difference", "on", "metric", *(f"fold {fold}" for fold in study.folds)]
+    lines = ["| " + " | ".join(head) + " |", "| --- | --- | --- |" + " --: |" * len(study.folds)]
+    for one, other, ens in PAIRS[:4]:
+        for cohort in filter(study.has, LESIONS):
+            for metric in ("dice", "auprc"):
+                means = [study.cell(arm, ens, cohort, metric).fold_means for arm in (one, other)]
+                cells = [
+                    f"{means[0][fold] - means[1][fold]:.1f}" if all(fold in of for of in means) else ""
+                    for fold in study.folds
+                ]
+                name = f"{study.label(one, ens)} − {study.label(other, ens)}"
+                lines.append("| " + " | ".join([name, TITLES[cohort], METRICS[metric].title, *cells]) + " |")
     return lines
 
 
@@ -270,6 +308,7 @@ def pages(study: Study) -> dict[Path, str]:
     places = [
         (PAGE, TABLE, table(study)),
         (PAGE, DIFFERENCES, comparisons(study)),
+        (PAGE, SPREAD, spread(study)),
         (README, TABLE, table(study, SHORT, ("l1", "kld"))),
     ]
     texts = {page: page.read_text() for page, _, _ in places}

@@ -50,3 +50,10 @@ def test_a_planted_cohort_goes_through_the_workflow(bench):
 
     code, said = bench.run(*targets(bench, "splits/planted.tsv", "leaks.tsv"))
     assert code == 0 and "Nothing to be done" in said
+
+
+def test_other_masks_are_planted_again(bench):
+    masks = sorted((bench.folder / "data" / "raw" / "stroke-masks").glob("*.nii.gz"))
+    masks[0].unlink()
+    code, said = bench.run("-n", *targets(bench, "acquired/planted.tsv"))
+    assert code == 0 and "rule plant" in said and "params" in said.lower()

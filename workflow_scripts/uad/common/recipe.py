@@ -39,7 +39,7 @@ VERSIONS = {
     "tables": 5,
     "reproduction": 1,
     "parity": 1,
-    "figures": 4,
+    "figures": 5,
     "checks": 1,
     "report": 5,
 }

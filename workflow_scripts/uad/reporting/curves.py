@@ -178,7 +178,7 @@ def _draw(axes: Axes, panel: _Panel, colour: str) -> None:
     if drawn:
         _scale(axes, pd.concat(drawn))
     else:
-        axes.text(0.5, 0.5, "missing", transform=axes.transAxes, ha="center", va="center", color="#555555")
+        style.say(axes, "missing")
 
 
 def _scale(axes: Axes, values: pd.Series) -> None:

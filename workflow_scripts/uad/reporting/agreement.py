@@ -39,7 +39,7 @@ def agreement_figure(scores: VolumeScores, places: Sequence[Place]) -> Figure:
     """
     looks = style.looks(scores.arms)
     with style.context():
-        size = style.DOUBLE_CM, len(places) * (0.36 * max(len(scores.main), 8) + 1.8) + 1.0
+        size = style.DOUBLE_CM, len(places) * (0.3 * max(len(scores.main), 10) + 1.6) + 1.0
         figure = style.new_figure(*size)
         panels = style.panels(figure, 2 * len(places), 2)
         for place, points, bars in zip(places, panels[::2], panels[1::2], strict=True):
@@ -75,8 +75,7 @@ def _draw_limits(panel: Axes, found: dict[str, pd.DataFrame], looks: dict[str, s
         panel.plot([limits.low, limits.high], [height, height], color=look.colour, marker="|", markersize=5)
         panel.plot([limits.bias], [height], color=look.colour, marker=look.marker, zorder=3)
         if np.isnan(limits.bias):
-            place = {"xycoords": ("axes fraction", "data"), "va": "center", "color": style.WORD_GREY}
-            panel.annotate("undefined", (0.14, height), **place)
+            style.say_in_line(panel, "undefined", height)
     panel.axvline(0, color="#999999", linewidth=0.8, zorder=1)
     _scale(panel, "x")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,7 +18,7 @@ from uad.reporting.volume_scores import VolumeScores, label_of
 
 RECALLS = np.linspace(0.005, 1, 200)
 FALSE_RATES = np.geomspace(1e-4, 1, 161)
-_PREVALENCE = {"color": style.WORD_GREY, "linestyle": ":", "linewidth": 1.0}
+_PREVALENCE: dict[str, Any] = {"color": style.WORD_GREY, "linestyle": ":", "linewidth": 1.0}
 
 
 def detection_figure(scores: VolumeScores, tallies: Tallies, places: Sequence[Place]) -> Figure:
@@ -47,10 +48,10 @@ def detection_figure(scores: VolumeScores, tallies: Tallies, places: Sequence[Pl
 def _draw(left: Axes, right: Axes, points: Sequence[OperatingPoints], look: style.Look) -> None:
     """One arm, of whose folds `points` are."""
     if not left.lines:  # the same for all arms
-        left.axhline(np.mean([fold.prevalence for fold in points]), **_PREVALENCE)
+        left.axhline(float(np.mean([fold.prevalence for fold in points])), **_PREVALENCE)
     precision = np.mean([fold.precision_at(RECALLS) for fold in points], axis=0)
     recall = np.mean([fold.recall_at(FALSE_RATES) for fold in points], axis=0)
-    line = {"color": look.colour, "marker": look.marker, "linewidth": 0.9, "markersize": 3}
+    line: dict[str, Any] = {"color": look.colour, "marker": look.marker, "linewidth": 0.9, "markersize": 3}
     left.plot(RECALLS, precision, markevery=(0.05, 0.2), **line)
     right.plot(FALSE_RATES, recall, markevery=(0.05, 0.2), **line)
 
@@ -59,5 +60,3 @@ def _label(left: Axes, right: Axes, place: Place) -> None:
     left.set_title(cohort_title(*place), loc="left")
     left.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     right.set(xlabel="false-positive rate", ylabel="recall", xscale="log", xlim=(1e-4, 1), ylim=(0, 1.02))
-
-

@@ -106,8 +106,7 @@ def _draw(panel: Axes, scores: VolumeScores, best: Line | None, found: dict[str,
             panel.annotate("best", (0, height), (-4, 0), textcoords="offset points", ha="right", va="center",
                            fontsize=6, color=style.WORD_GREY)  # fmt: skip
         else:
-            place = {"xycoords": ("axes fraction", "data"), "va": "center", "color": style.WORD_GREY}
-            panel.annotate("undefined", (0.14, height), **place)
+            style.say_in_line(panel, "undefined", height)
     ends = [end for difference in found.values() for end in (difference.mean, difference.low, difference.high)]
     low, high = np.nanmin([*ends, -0.5]), np.nanmax([*ends, 0.0])
     margin = 0.06 * (high - low)

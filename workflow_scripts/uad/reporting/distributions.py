@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,10 +40,8 @@ GROUPS = (
 )
 
 
-def relative_percentiles(
-    tallies: Tallies, arm: str, place: Place, cohorts: Sequence[str], column: str
-) -> np.ndarray:
-    """`PERCENTS` of the test voxels of some cohorts, in multiples of the arm's threshold of `place`; all folds together.
+def relative_percentiles(tallies: Tallies, arm: str, place: Place, cohorts: Sequence[str], column: str) -> np.ndarray:
+    """`PERCENTS` of the test voxels of some cohorts, all folds together, as multiples of the threshold of `place`.
 
     column: which voxels: "lesion", or "brain" (healthy, within the brain mask). NaN without voxels or threshold.
     """
@@ -60,12 +58,12 @@ def relative_percentiles(
 def distributions_figure(
     scores: VolumeScores, tallies: Tallies, places: Sequence[Place], healthy: Sequence[Place]
 ) -> Figure:
-    """Three boxes per arm, a panel per (cohort, modality): map values as multiples of the chosen threshold (logarithmic).
+    """Three boxes per arm, a panel per (cohort, modality): map values as multiples of the chosen threshold.
 
     Boxes: quartiles and median, whiskers the 5th and 95th percentile, of healthy test scans of the same modality, of
     the healthy brain of the patients and of lesions. `healthy` lists (cohort, modality).
     """
-    columns = min(len(places), 3)
+    columns = len(places) if len(places) <= 4 else 3
     looks = style.looks(scores.arms)
     with style.context():
         rows = math.ceil(len(places) / columns)
@@ -90,14 +88,13 @@ def distributions_figure(
 
 def _draw(panel: Axes, line: int, boxes: Sequence[np.ndarray], colour: str) -> None:
     if all(np.isnan(box).all() for box in boxes):
-        panel.annotate("no threshold", (0.14, line), xycoords=("axes fraction", "data"), va="center",
-                       color=style.WORD_GREY)  # fmt: skip
+        style.say_in_line(panel, "no threshold", line)
     for group, box in zip(GROUPS, boxes, strict=True):
         if np.isnan(box).any():
             continue
         low, q1, median, q3, high = np.clip(box, *_ENDS)
         drawn = {"whislo": low, "q1": q1, "med": median, "q3": q3, "whishi": high}
-        thin: Mapping[str, Any] = {"color": colour, "linewidth": 0.7}
+        thin: dict[str, Any] = {"color": colour, "linewidth": 0.7}
         middle = "white" if group.opacity == 1 else colour
         panel.bxp(
             [drawn], positions=[line + group.shift], widths=0.22, orientation="horizontal", showfliers=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from uad.reporting import style
 from uad.reporting.paper_numbers import METRICS, cohort_title
-from uad.reporting.volume_scores import Line, Place, VolumeScores, label_of
+from uad.reporting.volume_scores import Place, VolumeScores, label_of
 
 FEWEST = 5  # volumes in a bin
 _MOST_BINS = 8
@@ -67,7 +68,7 @@ def _draw(panel: Axes, volumes: pd.DataFrame, look: style.Look, arms: int) -> No
     if volumes.empty:
         return
     many = len(volumes) * arms > style.MOST_VECTOR_POINTS
-    faint = {"alpha": 0.25, "s": 4} if many else {"alpha": 0.7, "s": 8}
+    faint: dict[str, Any] = {"alpha": 0.25, "s": 4} if many else {"alpha": 0.7, "s": 8}
     panel.scatter(volumes["lesion_ml"], volumes["dice"], color=look.colour, marker=look.marker, linewidths=0,
                   rasterized=many, **faint)  # fmt: skip
     means = binned_means(volumes)

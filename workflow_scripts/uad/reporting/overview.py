@@ -89,7 +89,7 @@ def _draw_bars(panel: Axes, cells: Sequence[Cell], looks: Sequence[Look], ceilin
     for line, cell in enumerate(cells):
         if not cell.fold_means:
             word = "undefined" if cell.rows else "missing"
-            panel.annotate(word, (0.14, line), xycoords=("axes fraction", "data"), va="center", color=style.WORD_GREY)
+            style.say_in_line(panel, word, line)
     ends = [cell.mean + np.nan_to_num(cell.std) for cell in cells if cell.fold_means]
     top = max([1.0, *ends, *(mean for _, mean, _ in means)])
     if not math.isnan(ceiling):

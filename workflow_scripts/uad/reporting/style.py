@@ -126,6 +126,11 @@ def say(panel: Axes, text: str) -> None:
     panel.text(0.5, 0.5, text, transform=panel.transAxes, ha="center", va="center", color=WORD_GREY)
 
 
+def say_in_line(panel: Axes, text: str, height: float) -> None:
+    """A word at the start of one line of a panel (`name_lines`) in place of data."""
+    panel.annotate(text, (0.14, height), xycoords=("axes fraction", "data"), va="center", color=WORD_GREY)
+
+
 def name_lines(panel: Axes, names: Sequence[str]) -> None:
     """A panel whose lines, at heights 0, 1, ... from the top, have these names."""
     panel.set_yticks(range(len(names)), names)
@@ -172,7 +177,7 @@ def save(figure: Figure, stem: str | Path, mark: str = "") -> list[Path]:
     """
     paths = [Path(f"{stem}.png"), Path(f"{stem}.svg")]
     metadata = [{"Software": None}, {"Date": None, "Creator": None}]
-    canvas = {"bbox_inches": _add_strip(figure, mark)} if mark else {}
+    canvas: dict[str, Any] = {"bbox_inches": _add_strip(figure, mark)} if mark else {}
     with context():
         for path, entries in zip(paths, metadata, strict=True):
             with atomic_path(path) as temporary:

@@ -7,7 +7,7 @@ threshold where its bin's lower edge is at least that threshold: thresholds are 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -76,7 +76,7 @@ class Tallies:
         """tallies: as `uad.scoring.tallies.read_tallies` gives them; thresholds: as of `VolumeScores`."""
         main = tallies[tallies["t_test"].isin(["", "ens"])]
         keys = ["arm", "cohort", "modality", "split"]
-        self._found = {
+        self._found: dict[Any, dict[int, pd.DataFrame]] = {
             key: {int(fold): tally for fold, tally in part.groupby("fold")} for key, part in main.groupby(keys)
         }
         self._thresholds = thresholds

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.typing import LineStyleType
 
 from uad.reporting import style
 from uad.reporting.paper_numbers import METRICS, cohort_title
@@ -17,7 +18,7 @@ from uad.reporting.volume_scores import VolumeScores, label_of
 
 MULTIPLES = 2.0 ** (np.arange(-48, 49) / 16)  # of the chosen threshold: 1/8 to 8
 _TICKS = [1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8]
-_SPLITS = {"test": "-", "val": (0, (3, 1.5))}
+_SPLITS: dict[str, LineStyleType] = {"test": "-", "val": (0, (3, 1.5))}
 
 
 def thresholds_figure(scores: VolumeScores, tallies: Tallies, places: Sequence[Place]) -> Figure:
@@ -28,7 +29,7 @@ def thresholds_figure(scores: VolumeScores, tallies: Tallies, places: Sequence[P
     above 0 has no line.
     """
     looks = style.looks(scores.arms)
-    columns = min(len(places), 3)
+    columns = 2 if len(places) == 4 else min(len(places), 3)
     with style.context():
         figure = style.new_figure(style.width_cm(columns), 5.2 * math.ceil(len(places) / columns) + 2.0)
         for panel, place in zip(style.panels(figure, len(places), columns), places, strict=True):

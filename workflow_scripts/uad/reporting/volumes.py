@@ -48,22 +48,20 @@ def _draw(panel: Axes, scores: VolumeScores, place: Place, metric: str) -> None:
     data = pd.concat(values, keys=range(len(values)), names=["line", "subject"]).rename("score").reset_index()
     if len(data):
         colours = {line: looks[arm["arm"]].colour for line, (arm, _) in enumerate(scores.lines)}
-        drawn = {"data": data, "x": "score", "hue": "line", "palette": colours, "legend": False, "ax": panel}
-        seaborn.boxplot(
-            **drawn, y="line", orient="y", native_scale=True, dodge=False, width=_HIGH, fill=False, linewidth=0.7,
-            whis=(5, 95), showfliers=False,
-        )  # fmt: skip
         data["height"] = data["line"] + _HIGH * data.groupby("line")["score"].transform(_spread)
-        rasterized = len(data) > style.MOST_VECTOR_POINTS
+        many = len(data) > style.MOST_VECTOR_POINTS
         seaborn.scatterplot(
-            **drawn | {"data": data}, y="height", s=4, linewidth=0, alpha=0.5, zorder=3, rasterized=rasterized
-        )
+            data=data, x="score", y="height", hue="line", palette=colours, legend=False, ax=panel,
+            s=4, linewidth=0, alpha=0.4 if many else 0.8, rasterized=many,
+        )  # fmt: skip
+        seaborn.boxplot(
+            data=data, x="score", y="line", orient="y", native_scale=True, width=_HIGH, ax=panel, color="#222222",
+            fill=False, linewidth=0.6, whis=(5, 95), showfliers=False, zorder=3,
+        )  # fmt: skip
     for line, found in enumerate(values):
         if found.empty:
             word = "missing" if scores.of(place, scores.lines[line]).empty else "undefined"
-            panel.annotate(
-                word, (0.14, line), xycoords=("axes fraction", "data"), va="center", color=style.WORD_GREY
-            )
+            style.say_in_line(panel, word, line)
     ceiling = scores.ceiling(place)[metric].mean()
     if not math.isnan(ceiling):
         panel.axvline(ceiling, zorder=2.5, **style.CEILING)

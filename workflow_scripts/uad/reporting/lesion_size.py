@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from uad.reporting import style
 from uad.reporting.paper_numbers import METRICS, cohort_title
@@ -18,6 +18,7 @@ from uad.reporting.volume_scores import Place, VolumeScores, label_of
 
 FEWEST = 5  # volumes in a bin
 _MOST_BINS = 8
+_MARGIN = 1.3  # factor between the outermost volumes and the ends of the axis: lesions may all be of one size
 
 
 def binned_means(volumes: pd.DataFrame) -> pd.DataFrame:
@@ -83,7 +84,9 @@ def _draw_ceiling(panel: Axes, volumes: pd.DataFrame) -> None:
 
 
 def _scale(panel: Axes) -> None:
-    panel.set_xscale("log")
+    smallest, largest = panel.dataLim.intervalx
+    panel.set(xscale="log", xlim=(smallest / _MARGIN, largest * _MARGIN))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda volume, _: f"{volume:g}"))
     top = max(panel.get_ylim()[1], 1.0)
     panel.set_ylim(-0.03 * top, top)
     panel.yaxis.set_major_locator(MaxNLocator(5))

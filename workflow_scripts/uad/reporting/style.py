@@ -48,6 +48,7 @@ WORD_GREY = "#555555"  # of words such as "missing" in a panel
 PHANTOM_MARK = "PHANTOM DATA"
 MOST_VECTOR_POINTS = 1000  # a panel with more points has them as pixels in the SVG too: it stays small
 _MOST_GAPS = 4
+_HANDLE_LETTERS = 9  # width of a legend's line or marker, and of the gap to the next entry
 _STRIP_INCHES = 0.2  # above a figure with a mark; whole pixels at `DPI`
 
 _RC: dict[RcKeyType, Any] = {
@@ -150,7 +151,10 @@ def legend(figure: Figure, handles: Sequence[Artist], columns: int, gaps: Mappin
     if len(texts) > _MOST_GAPS:
         texts = [*texts[:_MOST_GAPS], f"and {len(texts) - _MOST_GAPS} more arms"]
     title = textwrap.fill("Missing: " + "; ".join(texts), 110 if columns > 1 else 52) if texts else None
-    lines = math.ceil(len(handles) / (5 if columns > 1 else 2)) or 1
+    room, most = (126, 5) if columns > 1 else (63, 2)  # letters, entries side by side
+    longest = max((len(str(handle.get_label())) for handle in handles), default=0)
+    beside = min(most, max(room // (longest + _HANDLE_LETTERS), 1))
+    lines = math.ceil(len(handles) / beside) or 1
     entries: dict[str, Any] = {"handles": handles, "ncols": math.ceil(len(handles) / lines) or 1, "title": title}
     drawn = figure.legend(loc="outside lower center", frameon=False, **entries)
     drawn.get_title().set_fontsize(6.5)

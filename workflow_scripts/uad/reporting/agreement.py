@@ -82,6 +82,7 @@ def _draw_limits(panel: Axes, found: dict[str, pd.DataFrame], looks: dict[str, s
 
 def _scale(panel: Axes, axis: str) -> None:
     """Linear up to 1 ml on either side of 0, logarithmic beyond, with a label at 0 and at powers of ten."""
+    panel.margins(0.06)
     panel.set(**{f"{axis}scale": "symlog"})
     side = getattr(panel, f"{axis}axis")
     side.set_major_locator(SymmetricalLogLocator(base=10, linthresh=_LINEAR_ML))

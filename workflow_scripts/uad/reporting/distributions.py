@@ -21,7 +21,7 @@ from uad.reporting.volume_scores import VolumeScores, label_of
 
 PERCENTS = (5, 25, 50, 75, 95)
 _ENDS = (1 / 64, 16)  # of the axis; a box that goes on beyond is cut there
-_TICKS = [1 / 64, 1 / 16, 1 / 4, 1, 4, 16]
+_TICKS = [1 / 16, 1 / 4, 1, 4]
 
 
 @dataclass(frozen=True)

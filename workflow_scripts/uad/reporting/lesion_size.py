@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from uad.reporting import style
 from uad.reporting.paper_numbers import METRICS, cohort_title
@@ -86,7 +86,9 @@ def _draw_ceiling(panel: Axes, volumes: pd.DataFrame) -> None:
 def _scale(panel: Axes) -> None:
     smallest, largest = panel.dataLim.intervalx
     panel.set(xscale="log", xlim=(smallest / _MARGIN, largest * _MARGIN))
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if largest < 100 * smallest else (1,)))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda volume, _: f"{volume:g}"))
+    panel.xaxis.set_minor_formatter(NullFormatter())
     top = max(panel.get_ylim()[1], 1.0)
     panel.set_ylim(-0.03 * top, top)
     panel.yaxis.set_major_locator(MaxNLocator(5))

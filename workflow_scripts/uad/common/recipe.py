@@ -34,7 +34,7 @@ VERSIONS = {
     "reconstruction": 3,
     "post-processing": 1,
     "metrics": 2,
-    "thresholds and scores": 3,
+    "thresholds and scores": 4,
     "contrast experiments": 2,
     "tables": 5,
     "reproduction": 1,

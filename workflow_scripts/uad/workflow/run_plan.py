@@ -119,6 +119,10 @@ class RunPlan:
     def scores(self) -> list[str]:
         return self.of_every_score("metrics/{arm}/{modality}/fold{fold}.parquet")
 
+    def tallies(self) -> list[str]:
+        """How the values of every arm's maps are distributed (uad/scoring/tallies.py)."""
+        return self.of_every_score("tallies/{arm}/{modality}/fold{fold}.parquet")
+
     def examples(self) -> list[str]:
         return self.of_every_score("examples/{arm}/{modality}/fold{fold}.npz")
 

@@ -84,6 +84,7 @@ rule parity:
 rule figures:
     input:
         scores=PLAN.scores(),
+        tallies=PLAN.tallies(),
         examples=PLAN.examples(),
         curves=PLAN.learning_curves(),
         experiments=PLAN.experiments(),
@@ -116,7 +117,7 @@ rule figures:
     shell:
         "python workflow_scripts/make_figures.py --settings {params.settings:q} --examples {params.examples:q}"
         " --folder {params.folder:q} --workers {threads} --scores {input.scores:q} --curves {input.curves:q}"
-        " --experiments {input.experiments:q} 2>&1 | tee {log}"
+        " --experiments {input.experiments:q} --tallies {input.tallies:q} 2>&1 | tee {log}"
 
 
 rule check:

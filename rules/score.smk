@@ -39,6 +39,7 @@ rule score:
         backbone=PLAN.backbone_file(),
     output:
         metrics=f"{RESULTS}/metrics/{{arm}}/{{modality}}/fold{{fold}}.parquet",
+        tallies=f"{RESULTS}/tallies/{{arm}}/{{modality}}/fold{{fold}}.parquet",
         examples=f"{RESULTS}/examples/{{arm}}/{{modality}}/fold{{fold}}.npz",
         # so that the report needs no reconstructions
         viewer=f"{RESULTS}/viewer/{{arm}}/{{modality}}/fold{{fold}}.npz",
@@ -75,4 +76,4 @@ rule score:
     shell:
         "python workflow_scripts/score.py --settings {params.settings:q} --stores {input.stores:q}"
         " --splits {input.splits:q} --fold {wildcards.fold} --arrays {input.arrays:q} {params.backbone} --threads {threads}"
-        " --metrics {output.metrics:q} --examples {output.examples:q} --viewer {output.viewer:q} 2>&1 | tee {log}"
+        " --metrics {output.metrics:q} --tallies {output.tallies:q} --examples {output.examples:q} --viewer {output.viewer:q} 2>&1 | tee {log}"

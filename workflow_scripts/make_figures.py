@@ -1,4 +1,4 @@
-"""Draw the figures: the method, examples per cohort, Dice against noise level, maps of all arms, overview."""
+"""Draw the figures: the method, examples per cohort, maps of all arms, and what the scores of arms and volumes show."""
 
 import argparse
 import shutil
@@ -7,19 +7,31 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from uad.common.errors import run_program
 from uad.common.recipe import read_settings
 from uad.reporting import style
+from uad.reporting.agreement import agreement_figure
 from uad.reporting.curves import learning_curves_figure, read_curves
+from uad.reporting.detection import detection_figure
+from uad.reporting.differences import differences_figure
+from uad.reporting.distributions import distributions_figure
 from uad.reporting.experiments import contrast_figure, histograms_figure, load_experiments
 from uad.reporting.figures import t_test_figure
+from uad.reporting.lesion_size import lesion_size_figure
 from uad.reporting.overview import overview_figure
 from uad.reporting.panels import examples_figure, load_example, slice_examples
 from uad.reporting.paper_numbers import cohort_title
+from uad.reporting.ranks import ranks_figure
 from uad.reporting.residuals import residuals_figure
 from uad.reporting.scores import read_scores
+from uad.reporting.tally_curves import Tallies
+from uad.reporting.thresholds import thresholds_figure
+from uad.reporting.volume_scores import Place, VolumeScores
+from uad.reporting.volumes import volumes_figure
+from uad.scoring.tallies import read_tallies
 from uad.workflow.provenance import Provenance
 
 REPORTING = Path(__file__).parent / "uad" / "reporting"  # has fig1, the same in every run: tools/architecture.py
@@ -30,6 +42,7 @@ def main() -> None:
     parser.add_argument("--settings", required=True, type=Path)
     parser.add_argument("--scores", required=True, nargs="+", type=Path)
     parser.add_argument("--examples", required=True, type=Path, help="folder with <arm>/<modality>/fold0.npz")
+    parser.add_argument("--tallies", required=True, nargs="+", type=Path, help="<arm>/<modality>/fold<k>.parquet")
     parser.add_argument("--curves", nargs="*", default=[], help=".../<stage>/<arm>/<modality>/fold<k>/log.csv")
     parser.add_argument("--experiments", nargs="*", default=[], type=Path, help="one file per fold; the first is drawn")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw")
@@ -40,7 +53,7 @@ def main() -> None:
     provenance = Provenance(settings)
     arms, folds = settings["arms"], range(settings["folds"])
     scores = read_scores(arguments.scores, arms, len(folds))
-    places = [tuple(place) for place in settings["pathological"]]
+    places: list[Place] = [tuple(place) for place in settings["pathological"]]
     shown = [arm["arm"] for arm in arms if not arm["control"]] or [arm["arm"] for arm in arms]
     figures: dict[str, Callable[[], Figure]] = {}
 
@@ -61,6 +74,7 @@ def main() -> None:
     if places:
         figures["fig6"] = draw_residuals
         figures["overview"] = partial(overview_figure, scores, arms, places, folds, str(settings["single"]))
+        figures |= figures_of_methods(settings, scores, arguments.tallies, places)
     if places and any(arm["reads_noise_levels"] for arm in arms):
         figures["fig5"] = partial(t_test_figure, scores, arms, places, folds)
     if arguments.experiments:
@@ -76,10 +90,35 @@ def main() -> None:
         figures[f"curves-{modality}"] = partial(
             learning_curves_figure, trained, arms, folds, modality.upper(), pretrained
         )
-    style.save_all(figures, arguments.folder, arguments.workers)
+    mark = style.PHANTOM_MARK if settings["phantom"] else ""
+    style.save_all(figures, arguments.folder, arguments.workers, mark)
     for name in ("fig1.png", "fig1.svg"):
         shutil.copyfile(REPORTING / name, arguments.folder / name)
     provenance.write(arguments.folder / "provenance.json", rows=len(scores))
+
+
+def figures_of_methods(
+    settings: dict[str, Any], scores: pd.DataFrame, tallies: list[Path], places: list[Place]
+) -> dict[str, Callable[[], Figure]]:
+    """The figures of single volumes, of voxels and of comparisons, as far as the run has arms for them."""
+    volumes = VolumeScores(scores, settings["arms"], range(settings["folds"]), str(settings["single"]))
+    if not volumes.main:
+        return {}
+    voxels = Tallies(read_tallies(tallies), volumes.thresholds)
+    healthy: list[Place] = [tuple(place) for place in settings["healthy"]]
+    figures: dict[str, Callable[[], Figure]] = {
+        "volumes": partial(volumes_figure, volumes, places),
+        "detection": partial(detection_figure, volumes, voxels, places),
+        "thresholds": partial(thresholds_figure, volumes, voxels, places),
+        "distributions": partial(distributions_figure, volumes, voxels, places, healthy),
+        "lesion-size": partial(lesion_size_figure, volumes, places),
+        "agreement": partial(agreement_figure, volumes, places),
+    }
+    if len(volumes.main) > 1:
+        test = settings["tables"]["permutation_rounds"], settings["seed"]
+        figures["differences"] = partial(differences_figure, volumes, places, *test)
+        figures["ranks"] = partial(ranks_figure, volumes, places)
+    return figures
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--backbone", type=Path, help="network of the perceptual distance")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--metrics", required=True, type=Path)
+    parser.add_argument("--tallies", required=True, type=Path)
     parser.add_argument("--examples", required=True, type=Path)
     parser.add_argument("--viewer", required=True, type=Path, help="scans for the report, of fold 0")
     arguments = parser.parse_args()
@@ -40,8 +41,10 @@ def main() -> None:
     for path, arrays in ((arguments.examples, scores.examples), (arguments.viewer, scores.viewer)):
         with atomic_path(path) as temporary:
             np.savez_compressed(temporary, **arrays)
-    with atomic_path(arguments.metrics) as temporary:
-        pd.DataFrame(scores.rows).to_parquet(temporary, index=False)
+    tallies = pd.concat(scores.tallies, ignore_index=True)
+    for path, table in ((arguments.tallies, tallies), (arguments.metrics, pd.DataFrame(scores.rows))):
+        with atomic_path(path) as temporary:
+            table.to_parquet(temporary, index=False)
     record = arguments.metrics.with_suffix(".json")
     provenance.write(record, rows=len(scores.rows), thresholds=scores.thresholds, doubts=scores.doubts)
 

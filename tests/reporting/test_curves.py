@@ -138,6 +138,16 @@ def test_the_part_that_validation_judges_shares_its_panel():
     assert list(critic.lines[0].get_ydata()) == [-3, -2]
 
 
+def test_a_panel_of_single_values_says_them_in_place_of_empty_axes():
+    one = {"ae": {0: plain([0.25]), 1: plain([0.5])}, "vae": {0: plain([0.5, 0.25])}}
+    figure = learning_curves_figure(one, ARMS, [0, 1], "T2")
+    single = panel_of(figure, "AE")
+    assert not single.lines and not single.get_xticks().size
+    said = "one value each:\nfold 0: 0.75\nfold 0: 0.25\nfold 1: 1\nfold 1: 0.5"  # training is 0.5 above validation
+    assert [text.get_text() for text in single.texts] == [said]
+    assert panel_of(figure, "VAE").lines
+
+
 def test_wide_positive_values_get_a_logarithmic_axis_and_others_do_not():
     curves = {"ae": {0: plain([10, 0.1])}, "vae": {0: plain([0.4, 0.3], distance=[-50, 50])}}
     figure = learning_curves_figure(curves, ARMS, [0], "T2")

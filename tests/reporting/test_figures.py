@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from pathlib import Path
 
 import architecture
@@ -33,6 +34,7 @@ def arm(name, control=False, label=None):
         "ssl": False,
         "control": control,
         "label": label or name,
+        "postprocess": not control,
     }
 
 
@@ -118,6 +120,18 @@ def test_overview_draws_bars_folds_and_controls():
     assert_nothing_cut(figure)
 
 
+def test_overview_draws_the_ceiling_of_post_processing_as_a_line():
+    ceiling = arm("oracle-post", True) | {"method": "oracle", "postprocess": True}
+    rows = metric_rows()
+    of_ceiling = rows[rows["arm"] == "oracle"].assign(arm="oracle-post", dice=0.6)
+    figure = overview.overview_figure(pd.concat([rows, of_ceiling]), [*ARMS, ceiling], PLACES, [0, 1])
+    for panel in figure.axes:
+        assert [60] in [sorted(set(line.get_xdata())) for line in panel.lines]
+        assert panel.get_xlim()[1] == pytest.approx(60 * style.HEADROOM)
+        assert "oracle-post" not in panel.get_xlabel()
+    assert "ceiling: a perfect map, post-processed" in texts_of(figure)
+
+
 def test_overview_of_one_cohort_is_one_column_wide(tmp_path):
     figure = overview.overview_figure(metric_rows(), ARMS, PLACES[:1], [0, 1])
     png, svg = style.save(figure, tmp_path / "one")
@@ -144,6 +158,21 @@ def test_figures_drawn_in_several_processes_are_the_same_bytes(tmp_path, workers
     alone, *_ = style.save(architecture.architecture_figure(), tmp_path / "alone")
     assert sorted(path.name for path in tmp_path.glob("*.svg")) == ["again.svg", "alone.svg", "method.svg"]
     assert all((tmp_path / f"{stem}.png").read_bytes() == alone.read_bytes() for stem in drawn)
+
+
+def test_a_mark_stands_in_a_strip_above_the_figure_and_changes_nothing_below(tmp_path):
+    paths = {}
+    for mark in ("", style.PHANTOM_MARK):
+        figure = overview.overview_figure(metric_rows(), ARMS, PLACES, [0, 1])
+        paths[mark] = style.save(figure, tmp_path / f"figure{len(mark)}", mark)
+    plain, marked = (matplotlib.image.imread(paths[mark][0])[..., :3] for mark in paths)
+    strip = len(marked) - len(plain)
+    assert strip == 60  # 0.2 inches at 300 dpi
+    assert np.array_equal(marked[strip:], plain)
+    inked = marked[:strip].min(axis=2) < 0.5
+    assert inked[10:-10].any() and not inked[:5].any() and not inked[-5:].any()  # whole letters
+    heights = [float(re.search(r'height="([0-9.]+)pt"', path.read_text())[1]) for _, path in paths.values()]
+    assert heights[1] - heights[0] == pytest.approx(0.2 * 72, abs=0.01)
 
 
 def test_what_is_wrong_with_a_figure_comes_through(tmp_path):
@@ -309,9 +338,25 @@ def test_residual_figure_shows_two_slices_apart_of_each_cohort(tmp_path):
     assert texts_of(figure).count("missing") == 4
 
 
+@pytest.mark.parametrize(
+    ("areas", "expected"),
+    [
+        ([0, 0, 4, 16, 9, 0], (3, 2)),  # both neighbours have enough: the first of equal distances
+        ([0, 16, 9, 4, 1, 0], (1, 3)),  # 4 of 16 is a quarter, 1 is less
+        ([0, 0, 16, 0, 0, 0], (2, 5)),  # lesion in one slice alone: the largest brain outside
+    ],
+)
+def test_both_slices_show_lesion_where_two_have_enough(areas, expected):
+    label, image = np.zeros((6, 4, 4), np.uint8), np.ones((6, 4, 4))
+    for z, area in enumerate(areas):
+        label[z].flat[:area] = 1
+        image[z, 0, 0] = z == 5
+    assert residuals.two_slices(label, image) == expected
+
+
 def test_a_flat_volume_has_no_two_slices():
-    with pytest.raises(InputError, match="3 slices is too flat"):
-        residuals.two_slices(np.zeros((3, 4, 4)), np.ones((3, 4, 4)))
+    with pytest.raises(InputError, match="one slice is too flat"):
+        residuals.two_slices(np.zeros((1, 4, 4)), np.ones((1, 4, 4)))
 
 
 def test_the_drawing_of_the_method_is_that_of_its_tool(tmp_path):

@@ -16,7 +16,7 @@ from uad.inference.outputs import Outputs
 from uad.inference.run import run_on_cohort
 from uad.methods import load_method
 from uad.reporting.panels import load_example
-from uad.scoring.kept_scans import VIEWER_SCANS, spread_over
+from uad.scoring.kept_scans import VIEWER_SCANS, extremes, spread_over
 from uad.scoring.score_arm import score_arm
 
 pytestmark = pytest.mark.slow
@@ -35,9 +35,9 @@ DIFFUSION = {
 }
 
 
-def documented_columns():
-    """Column names of the metrics table of docs/formats.md."""
-    section = (ROOT / "docs" / "formats.md").read_text().split("## Metrics")[1]
+def documented_columns(title="Metrics"):
+    """Column names of a section's table of docs/formats.md."""
+    section = (ROOT / "docs" / "formats.md").read_text().split(f"## {title}\n")[1].split("\n## ")[0]
     cells = [line.split("|")[1].strip() for line in section.splitlines() if line.startswith("|")]
     return {name for cell in cells[2:] for name in cell.split(", ")}
 
@@ -186,6 +186,19 @@ def test_rows_have_the_documented_columns(results, arm):
     }
     lesions = {subject: np.count_nonzero(volume(subject)[2]) * VOXEL_ML for subject in SIZES}
     assert dict(zip(rows["subject"], rows["lesion_ml"], strict=True)) == pytest.approx(lesions)
+
+
+def test_tallies_are_made_of_the_readings_that_are_printed(results):
+    scores, _ = score(results, settings_of("ddpm", DIFFUSION))
+    table = pd.concat(scores.tallies)
+    assert set(table.columns) == documented_columns("Tallies")
+    places = {(cohort, split) for cohort in SPLITS for split in ("val", "test")}
+    found = set(table[["cohort", "split", "t_test"]].itertuples(index=False, name=None))
+    assert found == {(*place, reading) for place in places for reading in ("500", "ens")}
+    counts = table[(table["cohort"] == "mslub") & (table["split"] == "test")].groupby("t_test")[["lesion", "healthy"]]
+    lesions = sum(np.count_nonzero(volume(subject)[2]) for subject in SPLITS["mslub"]["test"])
+    assert (counts.sum()["lesion"] == lesions).all()
+    assert (counts.sum().sum(axis=1) == 3 * np.prod(SHAPE)).all()
 
 
 def test_rows_survive_parquet(results, tmp_path):
@@ -400,6 +413,34 @@ def test_kept_scans_are_spread_evenly_over_lesion_volumes():
     assert spread_over(volumes, 9) == ["c", "e", "b", "d", "a"]
     assert spread_over(volumes.head(0), 3) == []
     assert spread_over(pd.Series({"y": 0.0, "x": 0.0}), 1) == ["x"]  # of equal ones the first by name
+
+
+def test_extremes_are_the_lowest_the_middle_and_the_highest_dice():
+    dice = pd.Series({"e": 0.9, "d": float("nan"), "c": 0.1, "b": 0.5, "a": 0.5})
+    assert extremes(dice) == {"worst": "c", "median": "b", "best": "e"}  # c a b e: the upper of the middle
+    assert extremes(dice.loc[["a", "b"]]) == {"worst": "a", "median": "b", "best": "b"}
+    assert extremes(dice.loc[["d"]]) == {}
+    assert extremes(dice.head(0)) == {}
+
+
+def kept_subjects(scores, cohort="mslub"):
+    return [key.split("/")[1] for key in scores.viewer if key.startswith(f"{cohort}/") and key.endswith("/map")]
+
+
+def test_the_extremes_of_an_arm_are_kept_beside_the_spread_over_lesion_volume(results, monkeypatch):
+    """With none spread over the volumes, what is left is the arm's own worst, median and best scan."""
+    monkeypatch.setattr("uad.scoring.score_arm.VIEWER_SCANS", 0)
+    scores, rows = score(results, settings_of("thresh"))
+    dice = rows[rows["split"] == "test"].sort_values(["dice", "subject"])["subject"].tolist()
+    assert len(dice) == 3 and set(kept_subjects(scores)) == set(dice)
+    assert kept_subjects(scores, "ixi") == []  # healthy: no Dice
+
+
+def test_all_test_scans_are_kept_on_request(results, monkeypatch):
+    monkeypatch.setattr("uad.scoring.score_arm.VIEWER_SCANS", 1)
+    scores, _ = score(results, settings_of("oracle", viewer_scans="all"))
+    assert kept_subjects(scores) == ["m3", "m5", "m4"]  # by lesion volume
+    assert kept_subjects(scores, "ixi") == ["h3"]
 
 
 def test_as_many_scans_are_kept_as_the_report_may_show():

@@ -18,7 +18,14 @@ from small_cohort import COLUMNS, KEYS, RAW, SETTINGS, SHAPE, changed, scan, sco
 from uad.common.errors import InputError
 from uad.inference.outputs import Output
 from uad.scoring.postprocessing import PostProcessing
-from uad.scoring.protocol import ScoreSettings, ablations_of, healthy_thresholds, score_cohort
+from uad.scoring.protocol import (
+    ScoreSettings,
+    VolumeToScore,
+    ablations_of,
+    healthy_thresholds,
+    prediction_of,
+    score_cohort,
+)
 
 # --- rows -----------------------------------------------------------------------------------------
 
@@ -232,13 +239,77 @@ def test_component_variant_differs_in_dice_only(cohort):
     assert all(one["dice"] != two["dice"] for one, two in zip(full, bare, strict=True))
 
 
-def test_predictions_are_returned_for_pictures(cohort):
-    scores = score(cohort, pictures=["b"])
-    assert list(scores.predictions) == [("full", "b")]
-    prediction = scores.predictions["full", "b"]
+def test_the_prediction_of_a_volume_is_the_one_that_was_scored(cohort):
+    scores = score(cohort)
+    prediction = prediction_of(cohort["test"][1], scores.thresholds["full"], PostProcessing())
     assert prediction.dtype == np.uint8 and prediction.shape == SHAPE
     row = next(row for row in scores.rows if row["subject"] == "b")
     assert f1_score(cohort["test"][1].label.ravel(), prediction.ravel()) == pytest.approx(row["dice"])
+    assert prediction_of(cohort["test"][1], float("nan"), PostProcessing()) is None
+
+
+# --- what is called --------------------------------------------------------------------------------
+
+
+def called(label, where):
+    """The row of one volume whose map is 1 at `where`; the threshold, 0, is that of a map equal to the truth."""
+    image, found = np.zeros(SHAPE, np.float32), np.zeros(SHAPE, np.float32)
+    found[where] = 1
+    truth = (label == 1).astype(np.float32)
+    volumes = [
+        VolumeToScore(subject, split, "", image, np.ones(SHAPE, np.uint8), label, Output("map", values))
+        for subject, split, values in (("v", "val", truth), ("t", "test", found))
+    ]
+    scores = score({"val": volumes[:1], "test": volumes[1:]}, RAW)
+    assert scores.thresholds["full"] == 0
+    return scores.rows[1]
+
+
+def test_volume_and_false_components_of_a_prediction_counted_by_hand():
+    label, where = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, bool)
+    label[4, 4, 4:8] = 1
+    label[10, 10, 10:14] = 2
+    where[4, 4, 6:10] = True  # 2 lesion voxels, 2 beside them: a hit
+    where[8, 20, 20] = where[9, 21, 21] = True  # corner to corner: one false component of 2
+    where[2, 30, 30:33] = True  # false, 3
+    where[10, 10, 10:12] = True  # excluded alone: not counted
+    where[10, 10, 13:16] = True  # false: 1 excluded and 2 healthy voxels
+    row = called(label, where)
+    assert row["predicted_ml"] == pytest.approx(11 * 0.008)  # 4 + 2 + 3 + 2
+    assert row["false_positive_ml"] == pytest.approx(9 * 0.008)
+    assert row["false_positives"] == 3
+
+
+def test_nothing_called_is_no_false_positive():
+    label = np.zeros(SHAPE, np.uint8)
+    label[4, 4, 4:8] = 1
+    row = called(label, np.zeros(SHAPE, bool))
+    assert (row["predicted_ml"], row["false_positive_ml"], row["false_positives"]) == (0, 0, 0)
+
+
+def test_false_positives_are_counted_after_the_component_filter(cohort):
+    """Again with scikit-image on maps of noise, in which false components of all sizes are called."""
+    rng = np.random.default_rng(5)
+    noisy = changed(
+        cohort, lambda v: {"output": Output("map", np.abs(rng.normal(0.3 * (v.label == 1), 0.2)).astype(np.float32))}
+    )
+    plain = PostProcessing(order=(), component_max_size=3, mask_without_erosion=False)
+    scores = score(noisy, replace(SETTINGS, variants={"full": plain}))
+    for volume, row in zip(noisy["test"], scores.rows[3:], strict=True):
+        parts = label_components(volume.output.values > np.float32(scores.thresholds["full"]), connectivity=3)
+        sizes, hits = np.bincount(parts.ravel()), np.bincount(parts[volume.label == 1], minlength=parts.max() + 1)
+        false = (hits == 0) & (np.arange(len(sizes)) > 0)
+        assert row["false_positives"] == np.count_nonzero(false & (sizes > 3)) > 0
+        assert np.count_nonzero(false & (sizes <= 3)) > 0
+
+
+def test_without_a_threshold_nothing_is_called_and_ablations_are_not_asked(cohort):
+    healthy = changed(cohort, lambda volume: {"label": np.zeros(SHAPE, np.uint8)})
+    columns = ["predicted_ml", "false_positive_ml", "false_positives"]
+    assert np.isnan([[row[name] for name in columns] for row in score(healthy).rows]).all()
+    rows = score(cohort, replace(SETTINGS, ablations=ablations_of(PostProcessing()))).rows
+    missing = [np.isnan([row[name] for name in columns]).all() == (row["variant"] != "full") for row in rows]
+    assert all(missing)
 
 
 def test_perceptual_distance_is_named(cohort):

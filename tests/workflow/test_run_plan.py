@@ -82,9 +82,21 @@ def test_without_lesions_there_are_no_figures_of_dice():
     cohorts = dict.fromkeys(("brats21", "mslub", "atlas", "wmh"))
     with_them, without = ({path.split("/")[-1] for path in plan_of(**more).figures("png")}
                           for more in ({}, {"cohorts": cohorts}))  # fmt: skip
-    assert with_them - without == {"fig5.png", "fig6.png", "overview.png"} | {
+    of_scores = {"fig5", "fig6", "overview", "volumes", "differences", "ranks", "detection", "thresholds",
+                 "distributions", "lesion-size", "agreement"}  # fmt: skip
+    assert with_them - without == {f"{stem}.png" for stem in of_scores} | {
         name for name in with_them if name.startswith("fig4-") and "ixi" not in name
     }
+
+
+def test_figures_that_compare_arms_need_arms_to_compare():
+    every = set(plan_of().config.arms)
+    drawn = {}
+    for kept in ((), ("ae",), ("ae", "vae")):
+        arms = dict.fromkeys(every - {*kept, "oracle", "oracle-post", "chance", "copy"})
+        drawn[len(kept)] = {path.split("/")[-1] for path in plan_of(arms=arms).figures("svg")}
+    assert drawn[2] - drawn[1] == {"differences.svg", "ranks.svg"}
+    assert {"volumes.svg", "agreement.svg"} <= drawn[1] - drawn[0] and "overview.svg" in drawn[0]
 
 
 @pytest.fixture

@@ -152,7 +152,7 @@ def _panels_of(arm: str, title: str, curves: Mapping[int, pd.DataFrame]) -> Iter
     for name in (part for part in parts if part != judged):
         yield _Panel(arm, f"{title}: {name.removeprefix(_PART)}", curves, name)
     for name in terms:
-        yield _Panel(arm, f"{title}: {name.replace('_', ' ')}", curves, name, label="term of the loss")
+        yield _Panel(arm, f"{title}: {name.replace('_', ' ')}", curves, name, label="part of the loss")
 
 
 def _judged_part(parts: Sequence[str], curves: Mapping[int, pd.DataFrame]) -> str | None:
@@ -165,6 +165,10 @@ def _judged_part(parts: Sequence[str], curves: Mapping[int, pd.DataFrame]) -> st
 def _draw(axes: Axes, panel: _Panel, colour: str) -> None:
     axes.set_title(textwrap.fill(panel.title, _TITLE, break_on_hyphens=False), loc="left")
     axes.set_ylabel(panel.label)
+    if single := _single_values(panel):
+        axes.set(xticks=[], yticks=[])
+        style.say(axes, "one value each:\n" + "\n".join(single))
+        return
     drawn = []
     for curve in panel.curves.values():
         for name, line in ((panel.pale, _PALE), (panel.thin, _THIN)):
@@ -178,7 +182,19 @@ def _draw(axes: Axes, panel: _Panel, colour: str) -> None:
     if drawn:
         _scale(axes, pd.concat(drawn))
     else:
-        axes.text(0.5, 0.5, "missing", transform=axes.transAxes, ha="center", va="center", color="#555555")
+        style.say(axes, "missing")
+
+
+def _single_values(panel: _Panel) -> list[str]:
+    """ "fold 0: 0.0123", in words what a curve of a single point would show; empty where any line has two points."""
+    words = []
+    for fold, curve in panel.curves.items():
+        for name in (panel.pale, panel.thin):
+            values = curve[name].dropna() if name in curve else ()
+            if len(values) > 1:
+                return []
+            words += [f"fold {fold}: {value:.3g}" for value in values]
+    return words
 
 
 def _scale(axes: Axes, values: pd.Series) -> None:
@@ -201,8 +217,8 @@ def _scale(axes: Axes, values: pd.Series) -> None:
 def _handles(folds: int) -> list[Line2D]:
     each = ", one line per fold" if folds > 1 else ""
     return [
-        Line2D([], [], color="#444444", label=f"healthy validation{each}", **_THIN),
-        Line2D([], [], color="#444444", label=f"training{each}", **_PALE),
+        Line2D([], [], color="#444444", label=f"thin, in the arm's colour: healthy validation{each}", **_THIN),
+        Line2D([], [], color="#444444", label="wide and pale: training", **_PALE),
         Line2D([], [], markeredgecolor="#444444", label="best checkpoint", **_BEST),
     ]
 

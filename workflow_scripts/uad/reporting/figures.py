@@ -46,12 +46,9 @@ def t_test_figure(metrics: pd.DataFrame, arms: Sequence[Arm], places: Sequence[P
     lines = math.ceil(len(places) / columns)
     with style.context():
         figure = style.new_figure(style.width_cm(columns), 4.8 * lines + 1.6)
-        panels = figure.subplots(lines, columns, squeeze=False).ravel()
-        for panel, place in zip(panels, places, strict=False):
+        for panel, place in zip(style.panels(figure, len(places), columns), places, strict=True):
             _draw_arms(panel, rows, shown, style.looks(arms), place, t_tests, folds)
             _label(panel, place, t_tests)
-        for panel in panels[len(places) :]:
-            panel.remove()
         handles = [style.handle(style.looks(arms)[arm["arm"]], arm["label"]) for arm in shown]
         handles.append(Line2D([], [], color="#444444", linestyle=(0, _DASH), **_END, label="ensemble (dashed)"))
         style.legend(figure, handles, columns, find_missing(rows, [*shown, *absent], places, folds))
@@ -108,5 +105,5 @@ def _label(panel: Axes, place: Place, t_tests: Sequence[int]) -> None:
         top = max(panel.get_ylim()[1], 1.0) * style.HEADROOM
         panel.set_ylim(-0.03 * top, top)  # markers at zero stay whole
     else:
-        panel.text(0.5, 0.5, "missing", transform=panel.transAxes, ha="center", va="center", color="#555555")
+        style.say(panel, "missing")
     panel.yaxis.set_major_locator(MaxNLocator(5))

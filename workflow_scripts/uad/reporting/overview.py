@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,12 +17,7 @@ from uad.reporting import style
 from uad.reporting.cells import Cell, build_cell, cell_rows, check_t_test, find_missing, readings_of, select_rows
 from uad.reporting.paper_numbers import METRICS, cohort_title
 from uad.reporting.style import Look
-
-Arm = Mapping[str, Any]
-Place = tuple[str, str]  # cohort, modality
-Line = tuple[Arm, int]  # arm, ens
-
-_GREY = "#555555"
+from uad.reporting.volume_scores import Arm, Line, Place, ceiling_arm, label_of
 
 
 def overview_figure(
@@ -36,32 +30,33 @@ def overview_figure(
     """Dice (%) of every arm and reading, one panel per (cohort, modality).
 
     Bars are means over folds, whiskers the standard deviation (n-1), dots the folds. Controls are grey bands
-    (mean ± standard deviation over folds); those beyond the axis are listed below it. An arm without
-    rows keeps its line, which says "missing".
+    (mean ± standard deviation over folds); those beyond the axis are listed below it. The axis holds the ceiling, what
+    post-processing leaves of a perfect map. An arm without rows keeps its line, which says "missing".
     """
     rows = select_rows(metrics, folds)
     check_t_test(rows, single)
     methods = [arm for arm in arms if not arm["control"]]
     lines = [(arm, ens) for arm in methods for ens in sorted(readings_of(rows, arm["arm"])) or [0]]
-    controls = [(arm, min(readings_of(rows, arm["arm"]), default=0)) for arm in arms if arm["control"]]
+    ceiling = ceiling_arm(arms)
+    controls = [(arm, 0) for arm in arms if arm["control"] and arm is not ceiling]
     looks = style.looks(arms)
     columns = min(len(places), 4)
     height = math.ceil(len(places) / columns)
     drawn: set[str] = set()
     with style.context():
         figure = style.new_figure(style.width_cm(columns), height * (0.46 * max(len(lines), 3) + 1.5) + 1.2)
-        panels = figure.subplots(height, columns, squeeze=False, sharey=True)
-        for panel, place in zip(panels.ravel(), places, strict=False):
-            _draw_bars(panel, _cells(rows, lines, place, folds, single), [looks[arm["arm"]] for arm, _ in lines])
+        panels = style.panels(figure, len(places), columns, sharey=True)
+        for panel, place in zip(panels, places, strict=True):
+            best = _cells(rows, [(ceiling, 0)], place, folds, single)[0].mean if ceiling else math.nan
+            cells = _cells(rows, lines, place, folds, single)
+            _draw_bars(panel, cells, [looks[arm["arm"]] for arm, _ in lines], best)
             panel.set_title(cohort_title(*place), loc="left")
             panel.set_xlabel(METRICS["dice"].heading)
             drawn |= _draw_bands(panel, controls, _cells(rows, controls, place, folds, single), looks)
-        for panel in panels.ravel()[len(places) :]:
-            panel.remove()
-        names = [arm["label"] + (" (ENS)" if ens else "") for arm, ens in lines]
-        panels[0, 0].set_yticks(range(len(lines)), names)
-        panels[0, 0].set_ylim(len(lines) - 0.4, -0.6)
+        for panel in panels:
+            style.name_lines(panel, [label_of(line) for line in lines])
         handles = _handles([arm for arm, _ in controls if arm["arm"] in drawn], looks, len(folds))
+        handles += [style.ceiling_handle()] if ceiling else []
         style.legend(figure, handles, columns, find_missing(rows, arms, places, folds))
     return figure
 
@@ -71,7 +66,8 @@ def _cells(rows: pd.DataFrame, lines: Sequence[Line], place: Place, folds: Seque
     return [build_cell(part, "dice", folds) for part in parts]
 
 
-def _draw_bars(panel: Axes, cells: Sequence[Cell], looks: Sequence[Look]) -> None:
+def _draw_bars(panel: Axes, cells: Sequence[Cell], looks: Sequence[Look], ceiling: float) -> None:
+    """Bars of the arms, and the line of the ceiling (%, NaN without one)."""
     # Dots sit in fold order from top to bottom of the bar, so that equal folds do not hide each other.
     means = [
         (line, mean, line + height)
@@ -93,14 +89,14 @@ def _draw_bars(panel: Axes, cells: Sequence[Cell], looks: Sequence[Look]) -> Non
     for line, cell in enumerate(cells):
         if not cell.fold_means:
             word = "undefined" if cell.rows else "missing"
-            panel.annotate(word, (0.14, line), xycoords=("axes fraction", "data"), va="center", color=_GREY)
+            style.say_in_line(panel, word, line)
     ends = [cell.mean + np.nan_to_num(cell.std) for cell in cells if cell.fold_means]
     top = max([1.0, *ends, *(mean for _, mean, _ in means)])
+    if not math.isnan(ceiling):
+        panel.axvline(ceiling, zorder=2.5, **style.CEILING)
+        top = max(top, ceiling)
     panel.set_xlim(-0.02 * top, top * style.HEADROOM)  # a control at zero stays visible
     panel.xaxis.set_major_locator(MaxNLocator(4))
-    panel.set_ylabel("")
-    panel.grid(axis="y", visible=False)
-    panel.tick_params(axis="y", length=0)
 
 
 def _heights(count: int) -> np.ndarray:

@@ -15,20 +15,28 @@ from uad.reporting import style
 from uad.reporting.panels import brain_box, draw_panel
 
 _LABEL_CM = 1.1
-_NOTE = "Models of fold 0. Each map runs from 0 (black) to its own maximum in the scan (yellow)."
-_APART = 4  # a cohort's two slices differ by at least a sixth of the volume's height, and by this many planes
+_NOTE = "Models of fold 0. Each map runs from 0 (black) to its own maximum in the scan (yellow): shades do not compare."
+
+_SHARE = 1 / 4  # of the largest lesion area that the second slice shows at least
 
 
 def two_slices(label: np.ndarray, image: np.ndarray) -> tuple[int, int]:
-    """The slice with most lesion and, at a distance, the one with the next most; [Z, Y, X] volumes.
+    """The slice with most lesion and the one farthest from it with at least a quarter of that area; [Z, Y, X] volumes.
 
-    Where all the lesion lies close to the first slice, the second is the one with the largest brain outside.
+    Where no other slice has as much lesion, the second is the one with the largest brain outside.
+
+    Raises:
+        InputError: a volume of one slice.
     """
+    if len(image) < 2:
+        raise InputError("a volume of one slice is too flat for two examples")
     first = lesion_slice(label, image)
-    far = np.flatnonzero(np.abs(np.arange(len(image)) - first) >= max(len(image) // 6, _APART))
-    if not len(far):
-        raise InputError(f"a volume of {len(image)} slices is too flat for two examples")
-    return first, int(far[lesion_slice(label[far], image[far])])
+    area = (label == 1).sum(axis=(1, 2))
+    others = np.flatnonzero((area > 0) & (area >= _SHARE * area[first]) & (np.arange(len(area)) != first))
+    if len(others):
+        return first, int(others[np.argmax(np.abs(others - first))])
+    rest = np.delete(np.arange(len(image)), first)
+    return first, int(rest[lesion_slice(np.zeros_like(label[rest]), image[rest])])
 
 
 def residuals_figure(

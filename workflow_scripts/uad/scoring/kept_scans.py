@@ -12,7 +12,7 @@ from uad.inference.outputs import Output
 from uad.scoring.predict import anomaly_map
 
 VIEWER_FOLD = 0  # every arm has it
-VIEWER_SCANS = 5  # test scans per cohort that are kept for the report's viewer, which shows these or fewer
+VIEWER_SCANS = 5  # test scans per cohort that are kept of every arm for the report's viewer, which shows these or fewer
 
 
 def spread_over(volumes: pd.Series, count: int) -> list[str]:
@@ -20,6 +20,19 @@ def spread_over(volumes: pd.Series, count: int) -> list[str]:
     ordered = volumes.sort_index().sort_values(kind="stable")
     places = np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)
     return ordered.index[places].tolist()
+
+
+def extremes(dice: pd.Series) -> dict[str, str]:
+    """The subjects of an arm's "worst", "median" and "best" Dice; empty where no volume has one.
+
+    Args:
+        dice: indexed by subject; NaN is left out. Of equal ones the first by name is the lower. Of an even number
+            the upper of the two in the middle is the median.
+    """
+    ordered = dice.dropna().sort_index().sort_values(kind="stable").index
+    if not len(ordered):
+        return {}
+    return {"worst": ordered[0], "median": ordered[len(ordered) // 2], "best": ordered[-1]}
 
 
 def example(

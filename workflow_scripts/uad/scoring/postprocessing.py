@@ -166,8 +166,18 @@ def remove_small_components(binary: np.ndarray, max_size: int, connectivity: int
     foreground = np.asarray(binary) > 0
     if max_size == 0:
         return foreground
-    structure = ndimage.generate_binary_structure(3, _NEIGHBOUR_RANK[connectivity])
-    labels, _ = ndimage.label(foreground, structure)
+    labels = components(foreground, connectivity)
     kept = np.bincount(labels.ravel()) > max_size
     kept[0] = False
     return kept[labels]
+
+
+def components(binary: np.ndarray, connectivity: int) -> np.ndarray:
+    """Number of the connected component of each voxel, from 1, 0 in the background; int [Z, Y, X].
+
+    Args:
+        binary: [Z, Y, X], non-zero is foreground.
+        connectivity: 6, 18 or 26 neighbours.
+    """
+    labels, _ = ndimage.label(binary, ndimage.generate_binary_structure(3, _NEIGHBOUR_RANK[connectivity]))
+    return labels

@@ -13,12 +13,13 @@ The protocol, for each post-processing variant:
 An ablation leaves one step out and asks for Dice alone (docs/paper.md#experiments, Table 4). Its threshold is searched
 again; without the component filter that is the same search, because the filter comes after it (D26).
 
-Voxels of label 2 count in no Dice, AUPRC, AUROC or threshold; the component filter still sees them.
+Voxels of label 2 count in no Dice, AUPRC, AUROC, volume, false positive, tally or threshold; the component filter still
+sees them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -27,10 +28,11 @@ import numpy as np
 from uad.common.errors import InputError
 from uad.inference.outputs import Output
 from uad.metrics.reconstruction import histogram_divergence, l1_errors, psnr, ssim
-from uad.metrics.segmentation import Volume, dice, pooled_curve, ranked_curve
+from uad.metrics.segmentation import RankedCurve, Volume, dice, pooled_curve, ranked_curve
 from uad.metrics.threshold import exact_threshold, false_positive_thresholds, greedy_threshold
-from uad.scoring.postprocessing import PostProcessing, clean_map
+from uad.scoring.postprocessing import PostProcessing, clean_map, components
 from uad.scoring.predict import anomaly_map, predict
+from uad.scoring.tallies import tally
 
 if TYPE_CHECKING:
     from uad.metrics.perceptual import MedicalNetResNet10
@@ -41,7 +43,11 @@ FALSE_POSITIVE_RATES = {"dice_fpr01": 0.01, "dice_fpr05": 0.05, "dice_fpr10": 0.
 NAN = float("nan")
 _RECONSTRUCTION_SCORES = ("l1", "l1_lesion", "l1_healthy", "ssim", "psnr", "lpips", "kld", "kld_entropy")
 _MAP_SCORES = ("auprc", "auroc", "prevalence", "voxels", *FALSE_POSITIVE_RATES)
-_NOT_ASKED = {**dict.fromkeys((*_RECONSTRUCTION_SCORES, *_MAP_SCORES), NAN), "lpips_backbone": ""}
+_PREDICTION_SCORES = ("predicted_ml", "false_positive_ml", "false_positives")
+_NOT_ASKED = {
+    **dict.fromkeys((*_RECONSTRUCTION_SCORES, *_MAP_SCORES, *_PREDICTION_SCORES), NAN),
+    "lpips_backbone": "",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,12 +115,12 @@ class CohortScores:
     Attributes:
         rows: one per volume and variant or ablation, in the metrics format.
         thresholds: variant or ablation -> threshold.
-        predictions: (variant, subject) -> prediction after the component filter, uint8 [Z, Y, X].
+        tallies: (variant, split) -> counts of the split's voxels by value (`uad.scoring.tallies.tally`); no ablation.
     """
 
     rows: list[dict[str, object]]
     thresholds: dict[str, float]
-    predictions: dict[tuple[str, str], np.ndarray]
+    tallies: dict[tuple[str, str], np.ndarray]
 
 
 VolumeSource = Callable[[str], Iterable[VolumeToScore]]  # "val" or "test" -> its volumes, one at a time
@@ -193,7 +199,6 @@ def score_cohort(
     settings: ScoreSettings,
     healthy: HealthyThresholds | None = None,
     backbone: MedicalNetResNet10 | None = None,
-    pictures: Collection[str] = (),
 ) -> CohortScores:
     """Score one arm on one cohort, modality and fold.
 
@@ -206,19 +211,18 @@ def score_cohort(
         settings: variants, threshold search, voxel volume.
         healthy: result of `healthy_thresholds`; None leaves the `dice_fpr` columns NaN.
         backbone: network for LPIPS (`uad.metrics.perceptual.load_backbone`), with an attribute `name`.
-        pictures: subjects whose predictions are returned as well.
 
     Returns:
         Rows of the metrics format. NaN where a score is undefined: Dice and AUPRC of a healthy volume (but see
-        `ScoreSettings.without_lesion`), Dice without a threshold, l1 to LPIPS without reconstruction, all but Dice
-        and threshold of an ablation.
+        `ScoreSettings.without_lesion`), Dice, predicted volume and false positives without a threshold, l1 to LPIPS
+        without reconstruction, all but Dice and threshold of an ablation.
 
     Raises:
         InputError: arrays of different shapes, a map that is negative or not finite, or a volume of another split.
     """
     thresholds = cohort_thresholds(volumes, settings)
     rows: list[dict[str, object]] = []
-    predictions: dict[tuple[str, str], np.ndarray] = {}
+    tallies: dict[tuple[str, str], np.ndarray] = {}
     for split in ("val", "test"):
         for volume in _checked(volumes(split), split):
             keys_of_row = _key_columns(volume, keys, settings.voxel_ml)
@@ -226,12 +230,13 @@ def score_cohort(
             maps: dict[PostProcessing, np.ndarray] = {}
             for name, variant in settings.variants.items():
                 cleaned = maps[_cleaning(variant)] = _cleaned(volume, variant)
-                scores = _detection_scores(cleaned, volume, variant, _rate_limits(healthy, name))
+                curve = ranked_curve(cleaned, volume.label == LESION, volume.label != EXCLUDED)
+                counts = tally(curve, cleaned[(volume.mask == 0) & (volume.label == 0)])
+                tallies[name, split] = tallies.get((name, split), 0) + counts
+                scores = _detection_scores(curve, cleaned, volume, variant, _rate_limits(healthy, name))
                 scores["dice"] = _dice(cleaned, thresholds[name], volume, variant, settings.without_lesion)
+                scores |= _prediction_scores(cleaned, thresholds[name], volume, variant, settings.voxel_ml)
                 rows.append({**shared, "variant": name, **scores, "threshold": thresholds[name]})
-                if volume.subject in pictures and not np.isnan(thresholds[name]):
-                    prediction = predict(cleaned, thresholds[name], variant)
-                    predictions[name, volume.subject] = prediction.astype(np.uint8)
             for name, variant in settings.ablations.items():
                 if _cleaning(variant) not in maps:
                     maps[_cleaning(variant)] = _cleaned(volume, variant)
@@ -239,7 +244,14 @@ def score_cohort(
                 score = _dice(cleaned, thresholds[name], volume, variant, settings.without_lesion)
                 rows.append({**keys_of_row, **_NOT_ASKED, "variant": name, "dice": score,
                              "threshold": thresholds[name]})  # fmt: skip
-    return CohortScores(rows, thresholds, predictions)
+    return CohortScores(rows, thresholds, tallies)
+
+
+def prediction_of(volume: VolumeToScore, threshold: float, variant: PostProcessing) -> np.ndarray | None:
+    """What was scored as the prediction of a volume: uint8 [Z, Y, X]; None without a threshold (NaN)."""
+    if np.isnan(threshold):
+        return None
+    return predict(_cleaned(volume, variant), threshold, variant).astype(np.uint8)
 
 
 def _checked(volumes: Iterable[VolumeToScore], split: str) -> Iterator[VolumeToScore]:
@@ -281,12 +293,33 @@ def _rate_limits(healthy: HealthyThresholds | None, variant: str) -> dict[str, f
     return {column: found.get(rate, NAN) for column, rate in FALSE_POSITIVE_RATES.items()}
 
 
+def _prediction_scores(
+    cleaned: np.ndarray, threshold: float, volume: VolumeToScore, variant: PostProcessing, voxel_ml: float
+) -> dict[str, float]:
+    """Volumes in ml and false components of the prediction; NaN without a threshold.
+
+    A component is false when it holds no lesion voxel, and counts when it holds a voxel that is not excluded.
+    """
+    if np.isnan(threshold):
+        return dict.fromkeys(_PREDICTION_SCORES, NAN)
+    prediction = predict(cleaned, threshold, variant)
+    parts, healthy = components(prediction, connectivity=26), prediction & (volume.label == 0)
+    false_parts = np.setdiff1d(parts[healthy], parts[prediction & (volume.label == LESION)])
+    return {
+        "predicted_ml": float(np.count_nonzero(prediction & (volume.label != EXCLUDED)) * voxel_ml),
+        "false_positive_ml": float(np.count_nonzero(healthy) * voxel_ml),
+        "false_positives": float(len(false_parts)),
+    }
+
+
 def _detection_scores(
-    cleaned: np.ndarray, volume: VolumeToScore, variant: PostProcessing, limits: Mapping[str, float]
+    curve: RankedCurve,
+    cleaned: np.ndarray,
+    volume: VolumeToScore,
+    variant: PostProcessing,
+    limits: Mapping[str, float],
 ) -> dict[str, float]:
     """AUPRC, AUROC, prevalence, evaluated voxels and one Dice per healthy threshold in `limits`."""
-    truth, valid = volume.label == LESION, volume.label != EXCLUDED
-    curve = ranked_curve(cleaned, truth, valid)
     scores = {
         "auprc": curve.average_precision(),
         "auroc": curve.auroc(),

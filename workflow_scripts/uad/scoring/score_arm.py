@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from uad.cohorts.splits import subjects_in
 from uad.common.errors import InputError
 from uad.common.store import Store
 from uad.config.model import InferenceSettings, PerceptualSettings, PostprocessSettings, ThresholdSettings
-from uad.inference.outputs import ENSEMBLE, Outputs
+from uad.inference.outputs import ENSEMBLE, Output, Outputs
 from uad.methods import method_of
-from uad.scoring.kept_scans import VIEWER_FOLD, VIEWER_SCANS, example, for_viewer, spread_over
+from uad.scoring.kept_scans import VIEWER_FOLD, VIEWER_SCANS, example, extremes, for_viewer, spread_over
 from uad.scoring.postprocessing import UNTOUCHED, PostProcessing
-from uad.scoring.protocol import RowKeys, ScoreSettings, VolumeToScore, ablations_of, healthy_thresholds, score_cohort
+from uad.scoring.protocol import (
+    CohortScores,
+    RowKeys,
+    ScoreSettings,
+    VolumeToScore,
+    ablations_of,
+    healthy_thresholds,
+    prediction_of,
+    score_cohort,
+)
+from uad.scoring.tallies import tally_rows
 
 
 @dataclass(frozen=True)
@@ -27,13 +38,15 @@ class ArmScores:
 
     Attributes:
         rows: one per volume, reading and variant, in the metrics format.
+        tallies: voxels by value per cohort, split and reading that the tables print, in the tallies format.
         thresholds: "<cohort> <reading>" -> variant -> threshold.
         doubts: what speaks against the arm's outputs.
         examples: arrays of one scan per cohort, keyed `<cohort>/<name>`.
-        viewer: what the report's viewer shows, keyed `<cohort>/<subject>/<reading>/<name>`; of fold 0 alone.
+        viewer: what the report's viewer may show, keyed `<cohort>/<subject>/<reading>/<name>`; of fold 0 alone.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
+    tallies: list[pd.DataFrame] = field(default_factory=list)
     thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
     doubts: list[str] = field(default_factory=list)
     examples: dict[str, np.ndarray] = field(default_factory=dict)
@@ -57,7 +70,8 @@ def score_arm(
     single reading, is also scored with each step of the post-processing left out (Table 4).
 
     Args:
-        settings: content of the job's settings file; without `ablation: true` no step is left out.
+        settings: content of the job's settings file; without `ablation: true` no step is left out, with
+            `viewer_scans: all` every test scan is kept for the viewer.
         stores, splits: packed scans and split table by cohort.
         arrays: table of the arm's outputs.
         backbone: network file of the perceptual distance, or None.
@@ -70,6 +84,7 @@ def score_arm(
     method, train_cohort = method_of(settings), settings["train_cohort"]
     inference = InferenceSettings.model_validate(settings["inference"])
     readings = [*map(str, inference.t_test), ENSEMBLE] if method.reads_noise_levels else [""]
+    main, printed = readings[-1], [reading for reading in readings if reading in ("", str(inference.single), ENSEMBLE)]
     plain = _score_settings(settings, method.postprocess)
     network = None
     if backbone is not None and method.gives == "reconstruction":
@@ -84,27 +99,24 @@ def score_arm(
         healthy = {r: healthy_thresholds(partial(cohorts[train_cohort].volumes, r), plain) for r in readings}
     for name, cohort in cohorts.items():
         progress(name)
-        median = cohort.lesions.sort_values(kind="stable").index[len(cohort.lesions) // 2]
-        shown = spread_over(cohort.lesions, VIEWER_SCANS) if fold == VIEWER_FOLD else []
+        found = {}
         for reading in readings:
-            is_main = reading in ("", ENSEMBLE)
-            ablated = settings["ablation"] and is_main and name != train_cohort and method.postprocess
-            found = score_cohort(
+            ablated = settings["ablation"] and reading == main and name != train_cohort and method.postprocess
+            found[reading] = score_cohort(
                 partial(cohort.volumes, reading),
                 RowKeys(settings["arm"], settings["method"], settings["modality"], fold, name, reading),
                 replace(plain, ablations=ablations_of(plain.variants["full"])) if ablated else plain,
                 healthy.get(reading),
                 network,
-                pictures=[median, *shown],
             )
-            scores.rows.extend(found.rows)
-            scores.thresholds[f"{name} {reading}".strip()] = found.thresholds
-            if is_main:
-                scan, output = cohort.store.scan(median), outputs.volume(name, median, reading)
-                scores.examples.update(example(name, scan, output, reading, found.predictions.get(("full", median))))
-            for subject in shown if is_main or reading == str(inference.single) else []:
-                output, prediction = outputs.volume(name, subject, reading), found.predictions.get(("full", subject))
-                scores.viewer.update(for_viewer(f"{name}/{subject}/{reading}", output, prediction))
+            scores.rows.extend(found[reading].rows)
+            scores.thresholds[f"{name} {reading}".strip()] = found[reading].thresholds
+        kept = {reading: found[reading] for reading in printed}
+        for reading, cohort_scores in kept.items():
+            for (_, split), counts in cohort_scores.tallies.items():
+                scores.tallies.append(tally_rows(counts, {"cohort": name, "split": split, "t_test": reading}))
+        shown = _shown(cohort, found[main], settings.get("viewer_scans")) if fold == VIEWER_FOLD else []
+        _keep_pictures(scores, cohort, kept, plain.variants["full"], main, shown)
     return scores
 
 
@@ -127,8 +139,57 @@ class _Cohort:
     def volumes(self, reading: str, split: str) -> Iterator[VolumeToScore]:
         """The volumes of a split, one at a time."""
         for subject in self.subjects[split]:
-            scan, output = self.store.scan(subject), self.outputs.volume(self.name, subject, reading)
-            yield VolumeToScore(subject, split, self.sites[subject], scan.image, scan.mask, scan.label, output)
+            yield self.volume(reading, split, subject)
+
+    def volume(self, reading: str, split: str, subject: str) -> VolumeToScore:
+        scan, output = self.store.scan(subject), self.outputs.volume(self.name, subject, reading)
+        return VolumeToScore(subject, split, self.sites[subject], scan.image, scan.mask, scan.label, output)
+
+
+def _shown(cohort: _Cohort, found: CohortScores, viewer_scans: str | None) -> list[str]:
+    """The test subjects that are kept for the viewer, in the order of their lesion volumes.
+
+    Args:
+        found: scores of the arm's main reading.
+        viewer_scans: "all", or None for a few.
+    """
+    ordered = spread_over(cohort.lesions, len(cohort.lesions))
+    if viewer_scans == "all":
+        return ordered
+    rows = pd.DataFrame(found.rows)
+    dice = rows[(rows["split"] == "test") & (rows["variant"] == "full")].set_index("subject")["dice"]
+    kept = {*spread_over(cohort.lesions, VIEWER_SCANS), *extremes(dice).values()}
+    return [subject for subject in ordered if subject in kept]
+
+
+def _keep_pictures(
+    scores: ArmScores,
+    cohort: _Cohort,
+    found: Mapping[str, CohortScores],
+    full: PostProcessing,
+    main: str,
+    shown: Sequence[str],
+) -> None:
+    """Add the cohort's example and the viewer's scans to `scores`.
+
+    Args:
+        main: reading of the example, which is the scan with the median lesion.
+        found: scores by reading, of those that the viewer has.
+        full: the whole post-processing.
+        shown: subjects of the viewer.
+    """
+
+    def with_prediction(subject: str, reading: str) -> tuple[Output, np.ndarray | None]:
+        volume = cohort.volume(reading, "test", subject)
+        return volume.output, prediction_of(volume, found[reading].thresholds["full"], full)
+
+    median = cohort.lesions.sort_values(kind="stable").index[len(cohort.lesions) // 2]
+    output, prediction = with_prediction(median, main)
+    scores.examples.update(example(cohort.name, cohort.store.scan(median), output, main, prediction))
+    for subject in shown:
+        for reading in found:
+            kept = for_viewer(f"{cohort.name}/{subject}/{reading}", *with_prediction(subject, reading))
+            scores.viewer.update(kept)
 
 
 def _score_settings(settings: Mapping[str, Any], postprocess: bool) -> ScoreSettings:

@@ -12,6 +12,11 @@ from uad.config.places import placed_sri24
 from uad.download.needs import medicalnet_file
 from uad.workflow.shared_data import STORE_FILES
 
+# Figures of lesions, by the arms that they need: any, one that is no control, two to compare.
+OF_LESIONS = ["fig6", "overview"]
+OF_METHODS = ["volumes", "detection", "thresholds", "distributions", "lesion-size", "agreement"]
+COMPARED = ["differences", "ranks"]
+
 
 class RunPlan:
     """Paths are relative to the checkout, as Snakemake wants them; lists are in the order of the configuration.
@@ -113,6 +118,10 @@ class RunPlan:
 
     def scores(self) -> list[str]:
         return self.of_every_score("metrics/{arm}/{modality}/fold{fold}.parquet")
+
+    def tallies(self) -> list[str]:
+        """How the values of every arm's maps are distributed (uad/scoring/tallies.py)."""
+        return self.of_every_score("tallies/{arm}/{modality}/fold{fold}.parquet")
 
     def examples(self) -> list[str]:
         return self.of_every_score("examples/{arm}/{modality}/fold{fold}.npz")
@@ -239,11 +248,13 @@ class RunPlan:
 
     def figures(self, extension: str) -> list[str]:
         examples = [f"fig4-{cohort}-{modality}" for cohort, modality in [*self.places(True), *self.places(False)]]
+        methods = sum(not method.control for method in self.methods.values())
         found = bool(self.places(False))  # without lesions there is no Dice, and nothing to find
         noise_levels = ["fig5"] if found and any(method.reads_noise_levels for method in self.methods.values()) else []
         curves = [f"curves-{modality}" for modality in self.modalities] if self.learning_curves() else []
         contrast = ["fig2", "fig3"] if self.experiment_arms() else []
-        stems = ["fig1", *contrast, *examples, *noise_levels, *(["fig6", "overview"] if found else []), *curves]
+        of_lesions = [*OF_LESIONS, *OF_METHODS * (methods > 0), *COMPARED * (methods > 1)] if found else []
+        stems = ["fig1", *contrast, *examples, *noise_levels, *of_lesions, *curves]
         return [f"{self.results}/figures/{stem}.{extension}" for stem in stems]
 
     def thresh_scores(self) -> list[str]:

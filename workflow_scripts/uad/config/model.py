@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, field_validator, model_validator
 
 from uad.cohorts import ADAPTERS
 from uad.common.settings import PositiveNumber, Probability, RulePath, Section, UserPath
@@ -416,13 +416,13 @@ class ReportSettings(Section):
     )
     thumbnails: int = Field(24, ge=0, description="Scans per cohort and modality pictured in the report.")
 
-    @field_validator("viewer_scans", mode="before")
+    @field_validator("viewer_scans", mode="wrap")
     @classmethod
-    def _is_few_or_all(cls, scans: Any) -> Any:
-        # one message in place of one per type
-        if scans != "all" and not (type(scans) is int and 0 <= scans <= 5):
-            raise ValueError("has to be a whole number from 0 to 5, or all")
-        return scans
+    def _is_few_or_all(cls, scans: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return check(scans)
+        except ValidationError:  # one message in place of one per type
+            raise ValueError("has to be a whole number from 0 to 5, or all") from None
 
 
 class ExecutionSettings(Section):

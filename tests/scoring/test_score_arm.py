@@ -428,11 +428,15 @@ def kept_subjects(scores, cohort="mslub"):
 
 
 def test_the_extremes_of_an_arm_are_kept_beside_the_spread_over_lesion_volume(results, monkeypatch):
-    """With none spread over the volumes, what is left is the arm's own worst, median and best scan."""
+    """With none spread over the volumes, what is left is the arm's own worst, median and best of four scans."""
+    monkeypatch.setitem(SPLITS, "mslub", {"val": ["m5"], "test": ["m1", "m2", "m3", "m4"]})
+    write_splits(results, "mslub")
     monkeypatch.setattr("uad.scoring.score_arm.VIEWER_SCANS", 0)
     scores, rows = score(results, settings_of("thresh"))
-    dice = rows[rows["split"] == "test"].sort_values(["dice", "subject"])["subject"].tolist()
-    assert len(dice) == 3 and set(kept_subjects(scores)) == set(dice)
+    tested = rows[rows["split"] == "test"].sort_values("dice")
+    worst, neither, median, best = tested["subject"]
+    assert tested["dice"].is_unique and neither not in kept_subjects(scores)
+    assert sorted(kept_subjects(scores)) == sorted([worst, median, best])
     assert kept_subjects(scores, "ixi") == []  # healthy: no Dice
 
 
@@ -444,6 +448,7 @@ def test_all_test_scans_are_kept_on_request(results, monkeypatch):
 
 
 def test_as_many_scans_are_kept_as_the_report_may_show():
-    assert ReportSettings(viewer_scans=VIEWER_SCANS)
-    with pytest.raises(ValueError, match="less than or equal to 5"):
+    assert ReportSettings(viewer_scans=VIEWER_SCANS) and ReportSettings(viewer_scans="all")
+    assert ReportSettings(viewer_scans="2").viewer_scans == 2  # as Snakemake's --config gives it
+    with pytest.raises(ValueError, match="from 0 to 5, or all"):
         ReportSettings(viewer_scans=VIEWER_SCANS + 1)

@@ -20,7 +20,18 @@ from uad.common import pictures
 from uad.common.errors import InputError
 from uad.reporting.benchmarks import read_benchmarks
 from uad.reporting.elements import duration, number
-from uad.reporting.page import breakdown, build, comparisons, costs, niivue, origins, quality, scan_rows, scans, sections
+from uad.reporting.page import (
+    breakdown,
+    build,
+    comparisons,
+    costs,
+    niivue,
+    origins,
+    quality,
+    scan_rows,
+    scans,
+    sections,
+)
 
 PLACE = ("brats21", "t2")
 
@@ -115,12 +126,14 @@ def test_phantom_runs_say_so_in_every_heading_and_caption(report, page):
 
 
 def test_real_runs_carry_no_badge(inputs, tmp_path):
-    build.build_report({**run.SETTINGS, "phantom": False}, build.Inputs(**inputs), tmp_path / "report", lambda line: None)
+    build.build_report(
+        {**run.SETTINGS, "phantom": False}, build.Inputs(**inputs), tmp_path / "report", lambda line: None
+    )
     assert "badge" not in (tmp_path / "report" / "index.html").read_text()
 
 
 def test_every_head_says_what_it_is_the_head_of(report):
-    heads = re.findall(r"<th[^>]*>", (report / "index.html").read_text())
+    heads = re.findall(r"<th(?:\s[^>]*)?>", (report / "index.html").read_text())
     assert len(heads) > 50 and all(" scope=" in head for head in heads)
 
 
@@ -158,7 +171,9 @@ def test_printed_tables_are_as_their_sheets(report):
 
 def test_figures_come_with_the_overview_first_and_the_curves_apart(report, page):
     pictures = [picture["src"] for picture in page.pictures if picture["src"].startswith("figures/")]
-    assert pictures == [f"figures/{stem}.png" for stem in ("differences", "overview", "fig4-brats21-t2", "fig5", "curves-t2")]
+    assert pictures == [
+        f"figures/{stem}.png" for stem in ("differences", "overview", "fig4-brats21-t2", "fig5", "curves-t2")
+    ]
     assert (report / "figures" / "overview.svg").exists() and not (report / "figures" / "fig5.svg").exists()
 
 
@@ -193,7 +208,14 @@ def test_a_figure_without_caption_is_named(tmp_path):
 
 
 def test_snakemakes_report_has_the_captions_of_the_page():
-    of_files = ("headline", "significance", "reproduction", "tables", "figures", "curves")  # their captions are those of files
+    of_files = (
+        "headline",
+        "significance",
+        "reproduction",
+        "tables",
+        "figures",
+        "curves",
+    )  # their captions are those of files
     spec = [section for section in sections.read_spec() if section.name in of_files]
     captions = {name: caption for section in spec for name, caption in section.captions.items()}
     folder = ROOT / "rules" / "report"

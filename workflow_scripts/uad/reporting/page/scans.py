@@ -157,7 +157,9 @@ class ScanExporter:
 
     def _write(self, name: str, volumes: Mapping[str, np.ndarray]) -> None:
         encoded = {key: nifti_base64(values, self.settings["spacing_mm"]) for key, values in volumes.items()}
-        (self.folder / f"{name}.js").write_text(f"uadbench.put({json.dumps(f'volumes/{name}')},{json.dumps(encoded)});\n")
+        (self.folder / f"{name}.js").write_text(
+            f"uadbench.put({json.dumps(f'volumes/{name}')},{json.dumps(encoded)});\n"
+        )
 
 
 def nifti_base64(values: np.ndarray, spacing_mm: float) -> str:

@@ -99,6 +99,7 @@ window.uadbench = (function () {
   addEventListener("beforeprint", () => {
     closed.push(...document.querySelectorAll("details:not([open])"));
     closed.forEach((details) => { details.open = true; });
+    for (const image of document.images) image.loading = "eager"; // pictures out of sight are printed too
   });
   addEventListener("afterprint", () => closed.splice(0).forEach((details) => { details.open = false; }));
 })();

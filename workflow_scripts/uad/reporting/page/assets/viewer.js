@@ -14,6 +14,8 @@
     I: [0, 1, 2, 3, 4], labels: ["", "hit", "miss", "false alarm", "excluded"],
   };
   const GREY = { colormap: "gray", cal_min: 0, cal_max: 1 };
+  const MAP_COLOURS = "inferno";
+  const BAR_STOPS = 16;
   const ZOOM_STEP = 1.5;
   const CROSSHAIR_WIDTH = 0.15;
   const KEYS = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1 };
@@ -49,7 +51,7 @@
     return {
       input: [[volumes.image, GREY]],
       reconstruction: volumes.reconstruction ? [[volumes.reconstruction, GREY]] : [],
-      map: [[volumes.map, { colormap: "inferno", cal_min: 0, cal_max: scaleTop() }]],
+      map: [[volumes.map, { colormap: MAP_COLOURS, cal_min: 0, cal_max: scaleTop() }]],
       marks: [[volumes.image, GREY], [volumes.marks, { labels: MARKS }]],
     };
   }
@@ -68,6 +70,16 @@
       viewer.onLocationChange = (place) => moveTo(Array.from(place.vox, Math.round));
       panels[name] = viewer;
     }
+  }
+
+  // The colour bar has NiiVue's own colours, four numbers each.
+  function colourBar() {
+    const colours = panels.map.colormap(MAP_COLOURS);
+    const stops = Array.from({ length: BAR_STOPS }, (_, stop) => {
+      const at = 4 * Math.round((stop * (colours.length / 4 - 1)) / (BAR_STOPS - 1));
+      return `rgb(${colours[at]}, ${colours[at + 1]}, ${colours[at + 2]})`;
+    });
+    by("bar").querySelector("i").style.backgroundImage = `linear-gradient(to right, ${stops.join(", ")})`;
   }
 
   async function showLayers(viewer, layers) {
@@ -295,6 +307,7 @@
       state("failed", `The viewer did not start: ${error.message}`);
       return;
     }
+    colourBar();
     listen();
     fillScans();
     started = true;

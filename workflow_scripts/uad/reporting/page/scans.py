@@ -3,7 +3,7 @@
 Scoring has kept what is shown (`uad.scoring.kept_scans`), so that a report needs no reconstructions.
 
 A page opened from disk may not fetch files.  The volumes are therefore scripts with NIfTI files in base64, one per
-scan (input, truth, brain) and one per scan and reading (reconstruction or map, prediction), loaded when they are chosen.
+scan (input, truth, brain) and one per scan and reading (reconstruction or map, prediction), loaded when chosen.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ rule tables:
     output:
         csv=PLAN.table_files("csv"),
         sheets=f"{RESULTS}/tables/sheets.json",
+        scans=f"{RESULTS}/tables/scans.csv",
         text=PLAN.table_files("md", "tex"),
         html=report(
             PLAN.table_files("html"),
@@ -79,6 +80,20 @@ rule parity:
         settings=report_settings("parity", **TABLES),
     shell:
         "python workflow_scripts/parity.py --settings {params.settings:q} --scores {input.scores:q} 2>&1 | tee {log}"
+
+
+# As parity.  The files are a parameter: what is not scored, or scored by older settings, is not made for it.
+rule scores:
+    log:
+        f"{RESULTS}/logs/scores.log",
+    localrule: True
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        settings=report_settings("scores"),
+        scores=lambda wc: [path for path in PLAN.scores() if Path(path).exists()],
+    shell:
+        "python workflow_scripts/print_scores.py --settings {params.settings:q} --scores {params.scores:q} 2>&1 | tee {log}"
 
 
 rule figures:

@@ -69,6 +69,8 @@ rule score:
             seed=CONFIG.seed,
             dice_without_lesion=CONFIG.tables.dice_without_lesion,
             ablation=CONFIG.tables.ablation and not METHODS[wc.arm].control,
+            # a few are kept in any case: their number makes no score again
+            **({"viewer_scans": "all"} if CONFIG.report.viewer_scans == "all" else {}),
         ),
         backbone=lambda wc, input: (
             f"--backbone {shlex.quote(input.backbone)}" if input.backbone else ""

@@ -8,10 +8,11 @@ from uad.common.errors import run_program
 from uad.common.recipe import read_settings
 from uad.common.tabular import read_table
 from uad.reporting.render import write_table
+from uad.reporting.scans import scan_table
 from uad.reporting.scores import read_scores
 from uad.reporting.sheets import results_note, results_sheet, splits_sheet, write_sheets
 from uad.reporting.split_sizes import table1
-from uad.reporting.tables import Reader, table2, table3, table4, without_paper
+from uad.reporting.tables import Reader, table2, table3, table4, without_paper, write_csv
 from uad.workflow.provenance import Provenance
 
 
@@ -54,6 +55,7 @@ def main() -> None:
         table = without_paper(whole, settings["paper_cohorts"])
         sheets[name] = results_sheet(table, arms, results_note(table, *run, reader.unit, arms))
         write_table(table, sheets[name], arguments.folder / name)
+    write_csv(scan_table(scores, arms, reader.folds, reader.single), arguments.folder / "scans.csv")
     write_sheets(sheets, arguments.folder / "sheets.json")
     provenance.write(arguments.folder / "provenance.json", rows=len(scores))
 

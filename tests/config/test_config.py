@@ -58,6 +58,8 @@ def test_the_shipped_files_are_valid_and_ask_for_the_paper():
         ({"train_cohort": "ixy"}, "`train_cohort` names `ixy`, which is not under `cohorts`"),
         ({"inference": {"single": 400}}, "noise levels that `t_test` lacks: [400]"),
         ({"train_by_method": {"dddpm": {}}}, "train_by_method.dddpm: 'dddpm' is not known. Did you mean 'ddpm'?"),
+        ({"report": {"viewer_scans": 6}}, "report.viewer_scans: has to be a whole number from 0 to 5, or all (got 6)"),
+        ({"report": {"viewer_scans": "al"}}, "report.viewer_scans: has to be a whole number from 0 to 5, or all (got"),
         ({"folds": 0}, "folds: Input should be greater than 0 (got 0)"),
         ({"train": {"learning_rate": "fast"}}, "train.learning_rate: Input should be a valid number"),
         ({"cohorts": {"Ixi 2": {}}}, "cohorts.Ixi 2"),

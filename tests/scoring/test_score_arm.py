@@ -444,6 +444,7 @@ def test_all_test_scans_are_kept_on_request(results, monkeypatch):
 
 
 def test_as_many_scans_are_kept_as_the_report_may_show():
-    assert ReportSettings(viewer_scans=VIEWER_SCANS)
-    with pytest.raises(ValueError, match="less than or equal to 5"):
+    assert ReportSettings(viewer_scans=VIEWER_SCANS) and ReportSettings(viewer_scans="all")
+    assert ReportSettings(viewer_scans="2").viewer_scans == 2  # as Snakemake's --config gives it
+    with pytest.raises(ValueError, match="from 0 to 5, or all"):
         ReportSettings(viewer_scans=VIEWER_SCANS + 1)

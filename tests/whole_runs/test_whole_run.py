@@ -59,6 +59,7 @@ def calls(tmp_path_factory):
     done["one target"] = call("--", thresh)
     done["until"] = call("--until", "reconstruct")
     done["parity"] = call("--", "parity")
+    done["scores"] = call("--", "scores")
     done["plan"] = call("--", "plan")
     done["omit"] = call("--omit-from", "html_report")
     held = exclusive(bench.results)
@@ -82,7 +83,7 @@ def test_one_target_makes_all_that_a_program_of_ones_own_needs(calls):
     assert "Nothing to be done" in calls["packed again"][0]
 
 
-@pytest.mark.parametrize("name", ["until", "parity", "plan", "omit"])
+@pytest.mark.parametrize("name", ["until", "parity", "scores", "plan", "omit"])
 def test_reconstructions_stay_until_the_whole_run_is_made(calls, name):
     assert calls["one target"][1] == {"thresh"}
     assert calls[name][1] == {"thresh", "copy"}
@@ -94,7 +95,7 @@ def test_reconstructions_go_with_the_whole_run_and_their_records_stay(calls):
 
 
 def test_only_a_whole_run_is_called_complete(calls):
-    parts = ["packed", "one target", "until", "parity", "plan", "omit"]
+    parts = ["packed", "one target", "until", "parity", "scores", "plan", "omit"]
     for name in parts:
         assert "is complete" not in calls[name][0] and "\n  table " not in calls[name][0], name
     for name in ("whole", "label"):
@@ -103,8 +104,15 @@ def test_only_a_whole_run_is_called_complete(calls):
             assert (calls["bench"].folder / file).is_file()
     assert "the part that was asked for is made (1 leaks, 1 reconstruct, 1 score)" in calls["one target"][0]
     assert "2 splits" in calls["packed"][0] and "only a part of it is asked for" in calls["packed"][0]
-    for name in ("plan", "parity"):
+    for name in ("plan", "parity", "scores"):
         assert "uadbench run 'small'" not in calls[name][0]
+
+
+def test_the_scores_that_are_there_are_printed_and_no_others_are_made(calls):
+    said = calls["scores"][0]
+    assert jobs_in(said) == {"scores"} and "Not scored yet: copy" in said
+    (dice,) = re.findall(r"^Thresh +2 +1 +([\d.]+|–) ", said, re.MULTILINE)
+    assert dice
 
 
 def test_a_second_driver_is_told_who_holds_the_run(calls):

@@ -159,6 +159,9 @@ def test_disk_space_of_a_run_scales_with_its_folds_and_grid(tmp_path):
 
     one, two = sizes("folds: 1"), sizes("folds: 2")
     assert two["models"] == 2 * one["models"] and two["store"] == one["store"]
+    assert (
+        sizes("report: {viewer_scans: all}")["report"] == sizes("report: {viewer_scans: 5}")["report"] > one["report"]
+    )
     assert sizes("preprocess: {spacing_mm: 1.5}")["skull_stripped"] == 8 * one["skull_stripped"]
 
 

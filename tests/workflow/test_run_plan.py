@@ -28,6 +28,9 @@ def test_the_papers_run_has_its_folds_cohorts_and_tables():
     assert plan.places(True) == [["ixi", "t2"], ["ixi", "t1"]] and ["brats21", "t2"] in plan.places(False)
     assert list(plan.folds_of("cddpm")) == [0, 1, 2, 3, 4] and list(plan.folds_of("thresh")) == [0]
     assert "results/paper/metrics/cddpm/t2/fold4.parquet" in plan.scores()
+    assert "results/paper/tallies/cddpm/t2/fold4.parquet" in plan.tallies() and len(plan.tallies()) == len(
+        plan.scores()
+    )
     assert plan.table_files("csv") == [f"results/paper/tables/table{n}.csv" for n in (1, 2, 3, 4)]
     assert len(plan.all_stores()) == 6 * 4 and len(plan.store_tables()) == 6
 
@@ -141,5 +144,7 @@ def test_banners_say_what_is_made_and_where():
     assert "left out lgg: optional, not here" in start_banner(without_lgg, "not read", whole=False)
     assert "is complete" in success_banner(plan, [], whole=True)
     assert success_banner(plan, [], whole=False) == ""
+    assert "snakemake -c1 scores" in success_banner(plan, ["score"], whole=False)
+    assert "scores" not in success_banner(plan, ["train"], whole=False)
     assert "(1 pack, 2 train)" in success_banner(plan, ["train", "pack", "train"], whole=False)
     assert "results/r/logs/<rule>/" in failure_banner(plan)

@@ -226,7 +226,7 @@ def test_the_first_jobs_find_the_links(checkout):
     assert all((checkout / "results/b" / name).samefile(checkout / "results/a" / name) for name in FOLDERS)
 
 
-@pytest.mark.parametrize("target", ["plan", "parity", "html_report"])
+@pytest.mark.parametrize("target", ["plan", "parity", "scores", "html_report"])
 def test_other_targets_work_on_the_data_of_another_run(checkout, target):
     before = state(checkout / "results/a")
     said = dry_run(checkout, "run=b", "data_of=a", options=[target])

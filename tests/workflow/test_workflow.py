@@ -136,6 +136,21 @@ def test_a_wrong_configuration_stops_with_one_line(change, message):
     assert message in output and "Traceback" not in output
 
 
+def test_only_all_scans_of_the_viewer_make_scores_again():
+    def settings_of(scans):
+        """Name of the settings file of a score job, which carries the hash of what it reads."""
+        run = snakemake(
+            "-n", "--printshellcmds", "--configfile", "demo/config.yaml",
+            "--config", "run=plan-test", f"report={{viewer_scans: {scans}}}",
+            "--", "results/plan-test/metrics/thresh/t2/fold0.parquet",
+        )  # fmt: skip
+        assert run.returncode == 0, run.stdout + run.stderr
+        (name,) = re.findall(r"score\.py --settings (\S+)", run.stdout + run.stderr)
+        return name
+
+    assert settings_of(2) == settings_of(4) != settings_of("all")
+
+
 @pytest.mark.parametrize("look", [["-n", "--quiet", "rules"], ["--list-rules"], ["--lint"]])
 def test_looking_writes_nothing(tmp_path, look):
     for name in ("Snakefile", "config.yaml", "rules", "workflow_scripts", "demo", "envs", "profiles"):

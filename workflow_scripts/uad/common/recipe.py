@@ -65,6 +65,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "tables": ("tables",),
     "reproduction": ("tables", "reproduction"),
     "parity": ("parity",),
+    "scores": (),
     "figures": ("figures",),
     "check": ("checks",),
     "report": ("report", "post-processing"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, field_validator, model_validator
 
 from uad.cohorts import ADAPTERS
 from uad.common.settings import PositiveNumber, Probability, RulePath, Section, UserPath
@@ -409,10 +409,20 @@ class CheckSettings(Section):
 
 
 class ReportSettings(Section):
-    viewer_scans: int = Field(
-        3, ge=0, le=5, description="Test scans per cohort and modality in the viewer (fold 0); scoring keeps 5."
+    viewer_scans: Annotated[int, Field(ge=0, le=5)] | Literal["all"] = Field(
+        3,
+        description="Test scans per cohort and modality in the viewer (fold 0), beside the worst, median and best of "
+        "every arm; `all`: about 0.4 MB in the report per scan and reading of an arm, at the paper's size.",
     )
     thumbnails: int = Field(24, ge=0, description="Scans per cohort and modality pictured in the report.")
+
+    @field_validator("viewer_scans", mode="wrap")
+    @classmethod
+    def _is_few_or_all(cls, scans: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return check(scans)
+        except ValidationError:  # one message in place of one per type
+            raise ValueError("has to be a whole number from 0 to 5, or all") from None
 
 
 class ExecutionSettings(Section):

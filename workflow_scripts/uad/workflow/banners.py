@@ -61,8 +61,9 @@ def success_banner(plan: RunPlan, made: Sequence[str], whole: bool) -> str:
     if not made:
         return ""
     jobs = ", ".join(f"{count} {rule}" for rule, count in sorted(Counter(made).items()))
+    scored = "  scores   snakemake -c1 scores prints them, with the same --configfile\n" if "score" in made else ""
     return (
-        f"\nuadbench run '{run}': the part that was asked for is made ({jobs})\n{logs}"
+        f"\nuadbench run '{run}': the part that was asked for is made ({jobs})\n{scored}{logs}"
         "  The same command without target, --until and --omit-from makes the whole run.\n"
     )
 

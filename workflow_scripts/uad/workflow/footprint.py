@@ -6,7 +6,7 @@ those of the demo's phantoms, rounded up.
 
 from __future__ import annotations
 
-from math import prod
+from math import inf, prod
 
 import numpy as np
 import torch
@@ -122,8 +122,6 @@ def _scored(cohort: CohortSettings) -> float:
 
 def _viewer(config: Config) -> float:
     """Image, mask and label of each scan shown, and two to three volumes per arm."""
-    scans = sum(
-        min(config.report.viewer_scans, cohort.splits.test) * len(cohort.modalities)
-        for cohort in config.cohorts.values()
-    )
+    limit = inf if config.report.viewer_scans == "all" else config.report.viewer_scans
+    scans = sum(min(limit, cohort.splits.test) * len(cohort.modalities) for cohort in config.cohorts.values())
     return scans * (3 + 3 * len(config.arms)) * prod(final_shape(config.pack)) * _VIEWER

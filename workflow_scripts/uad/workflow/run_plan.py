@@ -269,6 +269,7 @@ class RunPlan:
     def final_results(self) -> list[str]:
         return [
             *self.table_files("csv", "md", "tex", "html"),
+            f"{self.results}/tables/scans.csv",
             f"{self.results}/reproduction.md",
             *self.figures("png"),
             *self.quality_tables(),

@@ -19,7 +19,9 @@ def hint(target: str, rules: Collection[str], run: str, arms: Collection[str]) -
     if "/" not in target:
         close = difflib.get_close_matches(target, rules, n=1)
         meant = f"did you mean '{close[0]}'? " if close else ""
-        return f"{meant}A target is packed, plan, parity, the name of another rule, or a file below results/{run}"
+        return (
+            f"{meant}A target is packed, plan, parity, scores, the name of another rule, or a file below results/{run}"
+        )
     _, _, rest = target.partition(f"results/{run}/")
     if not rest:
         return f"This configuration makes files below results/{run}; give the other run's overlay, or correct the path"

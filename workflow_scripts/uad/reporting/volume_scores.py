@@ -40,9 +40,10 @@ class VolumeScores:
         if absent:
             raise InputError(f"metrics: columns {', '.join(absent)} are missing; score the arms again")
         self.arms, self._folds = arms, folds
-        self._rows = select_rows(metrics, folds)
-        check_t_test(self._rows, single)
-        printed = self._rows[self._rows["t_test"].isin(["", "ens", single])]
+        rows = select_rows(metrics, folds)
+        check_t_test(rows, single)
+        self._scored = rows[["arm", "cohort", "modality", "fold"]].drop_duplicates()
+        printed = rows[rows["t_test"].isin(["", "ens", single])]
         printed = printed.assign(ens=(printed["t_test"] == "ens").astype(int))
         means = printed.groupby([*_LINE, "subject"])[[*DETECTION, *VOLUMES_ML]].mean()
         for metric in DETECTION:
@@ -68,7 +69,7 @@ class VolumeScores:
 
     def missing(self, places: Sequence[Place]) -> dict[str, list[str]]:
         """Label of an arm that is no control -> where it has no row (`cells.find_missing`)."""
-        return find_missing(self._rows, [arm for arm, _ in self.main], places, self._folds)
+        return find_missing(self._scored, [arm for arm, _ in self.main], places, self._folds)
 
 
 def ceiling_arm(arms: Sequence[Arm]) -> Arm | None:

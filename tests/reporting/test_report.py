@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from places import ROOT
 
 from uad.common import pictures
@@ -175,6 +176,18 @@ def test_figures_come_with_the_overview_first_and_the_curves_apart(report, page)
         f"figures/{stem}.png" for stem in ("differences", "overview", "fig4-brats21-t2", "fig5", "curves-t2")
     ]
     assert (report / "figures" / "overview.svg").exists() and not (report / "figures" / "fig5.svg").exists()
+
+
+@pytest.mark.parametrize(("size", "folded"), [((1000, 2400), False), ((1000, 2600), True), ((4000, 4700), False)])
+def test_a_figure_that_is_taller_than_a_screen_is_folded(tmp_path, size, folded):
+    """Figures have twice the pixels of the page (300 and 150 dpi): 2,600 pixels are 1,300; 2,000 wide shrink to 1,000."""
+    inputs = run.write_run(tmp_path / "made-up")
+    (figure,) = (path for path in inputs["figures"] if path.stem == "fig5")
+    Image.new("L", size).save(figure)
+    build.build_report(run.SETTINGS, build.Inputs(**inputs), tmp_path / "report", lambda line: None)
+    text = (tmp_path / "report" / "index.html").read_text()
+    summary = "<summary>Figure 5: Dice against the noise level t_test; dashed: the ensemble</summary>"
+    assert (summary in text) is folded
 
 
 def test_a_second_report_replaces_the_first_whole(inputs, tmp_path):

@@ -39,6 +39,7 @@ from uad.reporting.paper_numbers import METRICS, cohort_title
 from uad.reporting.reproduction import About, reproduction_sections
 
 _CSS_DPI = 150  # figures are shown at this many pixels per printed inch
+_WIDEST, _TALLEST = 1000, 1200  # in CSS pixels: a figure is shrunk to the one and folded above the other
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,16 @@ def tables(run: Run, section: Section) -> list[Part]:
 
 
 def figures(run: Run, section: Section) -> list[Part]:
-    return [Group(curves(run, section), "plates")]
+    return [Group([_folded(picture) if _is_long(picture) else picture for picture in curves(run, section)], "plates")]
+
+
+def _is_long(picture: Picture) -> bool:
+    return picture.height * min(1, _WIDEST / picture.width) > _TALLEST
+
+
+def _folded(picture: Picture) -> Fold:
+    """The picture, closed, below the first sentence of its caption."""
+    return Fold(picture.caption.split(". ")[0].rstrip("."), [picture])
 
 
 def scans(run: Run, section: Section) -> list[Part]:
@@ -152,9 +162,9 @@ def glossary(run: Run, section: Section) -> list[Part]:
     return [Terms(section.words)]
 
 
-def curves(run: Run, section: Section) -> list[Part]:
+def curves(run: Run, section: Section) -> list[Picture]:
     """The figures that have a caption; those of one pattern in the order of the run's files."""
-    pictures: list[Part] = []
+    pictures: list[Picture] = []
     for pattern, caption in section.captions.items():
         stems = {
             pattern.format(cohort=cohort, modality=modality): caption.format(

@@ -43,6 +43,7 @@ SETTINGS = {
     "spacing_mm": 4.0,
     "config": {
         **{"run": "made-up", "protocol": "clean", "seed": 31, "folds": 1, "cohorts": {}},
+        "tables": {"test_unit": "volumes"},
         "arms": {"near": {"params": {"odd": ODD_SITE}, "train": {}}},
     },
     "viewer_scans": 2,

@@ -180,7 +180,7 @@ def test_figures_come_with_the_overview_first_and_the_curves_apart(report, page)
 
 @pytest.mark.parametrize(("size", "folded"), [((1000, 2400), False), ((1000, 2600), True), ((4000, 4700), False)])
 def test_a_figure_that_is_taller_than_a_screen_is_folded(tmp_path, size, folded):
-    """Figures have twice the pixels of the page (300 and 150 dpi): 2,600 pixels are 1,300; 2,000 wide shrink to 1,000."""
+    """Figures have twice the pixels of the page (300 and 150 dpi): 2,600 are 1,300; 4,000 wide shrink to 1,000."""
     inputs = run.write_run(tmp_path / "made-up")
     (figure,) = (path for path in inputs["figures"] if path.stem == "fig5")
     Image.new("L", size).save(figure)
@@ -454,23 +454,22 @@ def test_too_few_volumes_for_any_star_have_no_p(inputs, volumes, undefined, few)
     """2 / 2^5 is 6.25 %, 2 / 2^6 is 3.1 %."""
     long = pd.read_csv(inputs["results"] / "tables" / "table3.csv").assign(n_volumes=volumes, n_undefined=undefined)
     assert comparisons.too_few(long) == ({PLACE: 5} if few else {})
-    (table,) = comparisons.comparison_tables(long, run.ARMS)
+    (table,) = comparisons.comparison_tables(long, run.ARMS, comparisons.too_few(long))
     assert ("p" in table.heads) is not few
 
 
-def test_the_page_says_once_where_no_test_can_be_significant(inputs, tmp_path):
+@pytest.mark.parametrize(("unit", "times"), [("volumes", 1), ("folds", 0)])
+def test_the_page_says_once_where_no_test_can_be_significant(inputs, tmp_path, unit, times):
     folder = tmp_path / "tables"
     shutil.copytree(inputs["results"] / "tables", folder)
     long = pd.read_csv(folder / "table3.csv").assign(n_volumes=3)
     long.to_csv(folder / "table3.csv", index=False)
-    build.build_report(
-        run.SETTINGS,
-        build.Inputs(**{**inputs, "tables": sorted(folder.glob("*.csv"))}),
-        tmp_path / "report",
-        lambda line: None,
-    )
+    few = build.Inputs(**{**inputs, "tables": sorted(folder.glob("*.csv"))})
+    config = {**run.SETTINGS["config"], "tables": {"test_unit": unit}}
+    build.build_report({**run.SETTINGS, "config": config}, few, tmp_path / "report", lambda line: None)
     text = (tmp_path / "report" / "index.html").read_text()
-    assert text.count("Too few test volumes") == 1 and "BraTS21 (T2): n = 3, p ≥ 0.25." in text
+    assert text.count("Too few test volumes") == times
+    assert text.count("BraTS21 (T2): n = 3, p ≥ 0.25.") == times
 
 
 # --- quality, costs, provenance ---

@@ -1,7 +1,7 @@
 """The report of a run as large as the paper's: it opens at once, and its folder stays small.
 
-The numbers are made up, 1,900 test scans in 13 arms with two readings each and five folds.  The viewer's volumes are made
-of one scan and multiplied: writing all of them would take minutes.
+The numbers are made up, 1,900 test scans in 13 arms with two readings each and five folds.  The viewer's volumes are
+made of one scan and multiplied: writing all of them would take minutes.
 """
 
 import numpy as np

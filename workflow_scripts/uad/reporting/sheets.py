@@ -142,7 +142,7 @@ def results_note(
         parts.append("Δ: change against the whole post-processing, the threshold searched again.")
     else:
         tests = {"volumes": "paired permutation tests over volumes", "folds": "unpaired permutation tests over folds"}
-        parts.append("Bold: best arm that is no control.")
+        parts.append("Bold: the best arm (controls left out).")
         parts.append(f"*: better than every other arm, p < {ALPHA:g} in {tests[unit]}.")
     if table["band"].any():
         floor = " (at least 2 points on BraTS21, 1.5 elsewhere)" if "dice" in set(table["metric"]) else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,19 +37,21 @@ def smallest_p(volumes: int) -> float:
     return 2.0 / 2.0**volumes
 
 
-def comparison_tables(table: pd.DataFrame, arms: Sequence[Mapping[str, Any]]) -> list[Table]:
+def comparison_tables(
+    table: pd.DataFrame, arms: Sequence[Mapping[str, Any]], without_p: Collection[tuple[str, str]] = ()
+) -> list[Table]:
     """One table per cohort and metric of a long table (docs/formats.md), a line per arm and reading.
 
     The p of the best arm is the largest against its rivals, that of any other arm is against the best
-    (`uad.reporting.tables`). Places with too few volumes for p < 5 % have no p.
+    (`uad.reporting.tables`). `without_p`: (cohort, modality) whose tables leave p out.
     """
     named = {arm["arm"]: arm["label"] for arm in arms if not arm["control"]}
     labels = {**named, **{f"{arm} ens": f"{label} (ENS)" for arm, label in named.items()}}
     columns = [column for column in _COLUMNS if column in table.columns]
     rows = table[table["arm"].isin(named) & table["mean"].notna()]
-    result, few = [], too_few(table)
+    result = []
     for (cohort, modality, metric), cells in rows.groupby(["cohort", "modality", "metric"], sort=False):
-        shown = [column for column in columns if column not in _P_VALUES or (cohort, modality) not in few]
+        shown = [column for column in columns if column not in _P_VALUES or (cohort, modality) not in without_p]
         heads = ["Arm", METRICS[metric].heading, *(_COLUMNS[column] for column in shown)]
         better = METRICS[metric].better
         lines = [

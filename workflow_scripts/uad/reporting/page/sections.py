@@ -90,10 +90,12 @@ def _list(title: str, lines: Sequence[str]) -> list[Part]:
 def significance(run: Run, section: Section) -> list[Part]:
     """The figures of differences, then the tables, closed."""
     table = run.tables[3]
-    few = [f"{cohort_title(*place)}: n = {n}, p ≥ {smallest_p(n):.3g}" for place, n in too_few(table).items()]
-    without_p = [Text(section.words["few"].format(places="; ".join(few)), "warning")] if few else []
-    every = Group(comparison_tables(table, run.arms), "columns")
-    return [*without_p, Group(curves(run, section), "plates"), Fold(section.words["tables"], [every])]
+    over_volumes = run.settings["config"]["tables"]["test_unit"] == "volumes"
+    few = too_few(table) if over_volumes else {}
+    places = [f"{cohort_title(*place)}: n = {n}, p ≥ {smallest_p(n):.3g}" for place, n in few.items()]
+    warnings = [Text(section.words["few"].format(places="; ".join(places)), "warning")] if places else []
+    every = Group(comparison_tables(table, run.arms, few), "columns")
+    return [*warnings, Group(curves(run, section), "plates"), Fold(section.words["tables"], [every])]
 
 
 def reproduction(run: Run, section: Section) -> list[Part]:

@@ -19,12 +19,21 @@ demo-all: demo
 real: .venv/installed
 	snakemake --cores $(CORES) --resources gpu=0 --configfile real/config.yaml --quiet rules host
 
-test: .venv/installed
+test: .venv/installed .venv/axe/installed
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromedriver >/dev/null; then \
 	  echo "Installing Chromium for the tests of the report ..."; \
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver; } >/dev/null 2>&1 \
 	    || echo "Chromium could not be installed: its tests will be skipped"; fi
 	pytest -q -m "not timing"
+
+# the accessibility checker of the report's tests, which are skipped without it
+AXE := axe-core-4.10.3.tgz
+AXE_SHA512 := 5e6edba515e70d25f6604d9815f064d859c5d1ea7ab661bbc4f87c88779ef0c21cae0abbeb636471ef39e9d62d2582e4b88a1866f19f4ecfcf6d986275e4dc12
+.venv/axe/installed: .venv/installed
+	@mkdir -p $(@D)
+	@if cd $(@D) && npm pack --silent axe-core@4.10.3 >/dev/null 2>&1 && echo "$(AXE_SHA512)  $(AXE)" | sha512sum --check --quiet \
+	  && tar -xzf $(AXE) package/axe.min.js; then touch installed; \
+	  else rm -f $(AXE); echo "axe-core could not be fetched with npm: its tests will be skipped"; fi
 
 # for each change: lint, types and the tests that take no time, under three minutes
 check: lint

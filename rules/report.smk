@@ -174,6 +174,7 @@ rule html_report:
         shards=[table for cohort in COHORTS for table in PLAN.shard_tables(cohort)],
         tables=[
             *rules.tables.output.csv,
+            rules.tables.output.scans,
             *rules.tables.output.text,
             *rules.tables.output.html,
         ],

@@ -14,13 +14,25 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from places import ROOT
 
 from uad.common import pictures
 from uad.common.errors import InputError
 from uad.reporting.benchmarks import read_benchmarks
 from uad.reporting.elements import duration, number
-from uad.reporting.page import breakdown, build, comparisons, costs, niivue, origins, quality, scans, sections
+from uad.reporting.page import (
+    breakdown,
+    build,
+    comparisons,
+    costs,
+    niivue,
+    origins,
+    quality,
+    scan_rows,
+    scans,
+    sections,
+)
 
 PLACE = ("brats21", "t2")
 
@@ -68,8 +80,15 @@ def volumes(report, name):
     """The NIfTI images of one of the viewer's scripts."""
     text = (report / "volumes" / f"{name}.js").read_text()
     stem, encoded = json.loads("[" + text.strip().removeprefix("uadbench.put(").removesuffix(");") + "]")
-    assert stem == name
+    assert stem == f"volumes/{name}"
     return {key: nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(data))) for key, data in encoded.items()}
+
+
+def shown(report):
+    """(place, subject) -> entry of the viewer's catalogue."""
+    text = (report / "index.html").read_text()
+    catalogue = json.loads(re.search(r'id="scans-shown">(.*?)</script>', text, re.DOTALL)[1])
+    return {(entry["place"], entry["subject"]): entry for entry in catalogue}
 
 
 def stored(image):
@@ -85,7 +104,7 @@ def texts(table):
 
 
 def test_everything_that_the_page_names_lies_in_its_folder(report, page):
-    files = [link for link in page.links if not link.startswith(("#", "data:"))]
+    files = [link for link in page.links if not link.startswith(("#", "data:", "https://arxiv.org/"))]
     assert len(files) > 20
     assert not [link for link in files if ":" in link or link.startswith("/")]  # no network, no other folder
     assert not [link for link in files if not (report / link).is_file()]
@@ -95,12 +114,33 @@ def test_sections_can_be_reached_and_read(page):
     assert page.headings.count("h1") == 1 and page.headings[0] == "h1"
     assert len(page.ids) == len(set(page.ids))
     anchors = [link[1:] for link in page.links if link.startswith("#")]
-    assert len(anchors) == 13 and set(anchors) <= set(page.ids)
+    assert len(set(anchors)) == 16 and set(anchors) <= set(page.ids)
     assert all(picture["alt"] and int(picture["width"]) and int(picture["height"]) for picture in page.pictures)
 
 
-def test_phantom_runs_say_so(page):
+def test_phantom_runs_say_so_in_every_heading_and_caption(report, page):
     assert "Phantom data." in page.text
+    text = (report / "index.html").read_text()
+    badge = ' <span class="badge">phantom data</span></'
+    assert text.count(f"{badge}h2>") == page.headings.count("h2") > 10
+    assert text.count(f"{badge}caption>") == text.count("</caption>") == text.count("<table") > 10
+
+
+def test_real_runs_carry_no_badge(inputs, tmp_path):
+    build.build_report(
+        {**run.SETTINGS, "phantom": False}, build.Inputs(**inputs), tmp_path / "report", lambda line: None
+    )
+    assert "badge" not in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_every_head_says_what_it_is_the_head_of(report):
+    heads = re.findall(r"<th(?:\s[^>]*)?>", (report / "index.html").read_text())
+    assert len(heads) > 50 and all(" scope=" in head for head in heads)
+
+
+def test_every_table_has_a_caption_that_says_something(report):
+    captions = re.findall(r"<caption>(.*?)</caption>", (report / "index.html").read_text(), re.DOTALL)
+    assert not [caption for caption in captions if caption.startswith(" <span")]
 
 
 def test_names_from_the_data_are_text_not_markup(report):
@@ -124,7 +164,7 @@ def test_the_reproduction_report_is_part_of_the_page(report, page):
 def test_printed_tables_are_as_their_sheets(report):
     text = (report / "index.html").read_text()
     section = text[text.index('<section id="headline"') : text.index('<section id="significance"')]
-    assert "<caption>Table 3: detection on the test sets</caption>" in section
+    assert '<caption>Table 3: detection on the test sets <span class="badge">phantom data</span></caption>' in section
     assert '<td class="stub">✓</td><td><b>75.25</b><br><small>(7.00)</small></td>' in section
     assert 'colspan="1" scope="colgroup">BraTS21 (T2)</th>' in section
     assert 'Run made-up.\nFiles: <a href="tables/table3.csv">table3.csv</a>.' in section
@@ -132,8 +172,22 @@ def test_printed_tables_are_as_their_sheets(report):
 
 def test_figures_come_with_the_overview_first_and_the_curves_apart(report, page):
     pictures = [picture["src"] for picture in page.pictures if picture["src"].startswith("figures/")]
-    assert pictures == [f"figures/{stem}.png" for stem in ("overview", "fig4-brats21-t2", "fig5", "curves-t2")]
+    assert pictures == [
+        f"figures/{stem}.png" for stem in ("differences", "overview", "fig4-brats21-t2", "fig5", "curves-t2")
+    ]
     assert (report / "figures" / "overview.svg").exists() and not (report / "figures" / "fig5.svg").exists()
+
+
+@pytest.mark.parametrize(("size", "folded"), [((1000, 2400), False), ((1000, 2600), True), ((4000, 4700), False)])
+def test_a_figure_that_is_taller_than_a_screen_is_folded(tmp_path, size, folded):
+    """Figures have twice the pixels of the page (300 and 150 dpi): 2,600 are 1,300; 4,000 wide shrink to 1,000."""
+    inputs = run.write_run(tmp_path / "made-up")
+    (figure,) = (path for path in inputs["figures"] if path.stem == "fig5")
+    Image.new("L", size).save(figure)
+    build.build_report(run.SETTINGS, build.Inputs(**inputs), tmp_path / "report", lambda line: None)
+    text = (tmp_path / "report" / "index.html").read_text()
+    summary = "<summary>Figure 5: Dice against the noise level t_test; dashed: the ensemble</summary>"
+    assert (summary in text) is folded
 
 
 def test_a_second_report_replaces_the_first_whole(inputs, tmp_path):
@@ -167,7 +221,14 @@ def test_a_figure_without_caption_is_named(tmp_path):
 
 
 def test_snakemakes_report_has_the_captions_of_the_page():
-    of_files = ("headline", "reproduction", "tables", "figures", "curves")  # their captions are those of files
+    of_files = (
+        "headline",
+        "significance",
+        "reproduction",
+        "tables",
+        "figures",
+        "curves",
+    )  # their captions are those of files
     spec = [section for section in sections.read_spec() if section.name in of_files]
     captions = {name: caption for section in spec for name, caption in section.captions.items()}
     folder = ROOT / "rules" / "report"
@@ -190,10 +251,13 @@ def test_volumes_keep_values_and_lie_as_preprocessed_scans_do(report):
     assert np.argwhere(stored(found["label"]) == 1).min(axis=0).tolist() == [2, 3, 4]
 
 
-def test_residual_and_prediction_of_a_reconstruction(report):
+def test_reconstruction_prediction_and_scale_of_an_arm_that_reconstructs(report):
     found = volumes(report, "brats21_t2_3_near")  # level 500 reconstructs the healthy image
     expected = np.abs(run.image_of("brats21", "scan-3") - run.healthy_image("scan-3"))
-    assert np.abs(stored(found["residual"]) - expected).max() < 2e-3  # float16 cache, then 256 steps
+    assert set(found) == {"reconstruction", "prediction"}  # the page computes the residual
+    assert np.abs(stored(found["reconstruction"]) - run.healthy_image("scan-3")).max() < 2e-3  # float16, then 256 steps
+    reading = next(one for one in shown(report)[("brats21_t2", "scan-3")]["readings"] if one["label"] == "Near")
+    assert reading["map_max"] == pytest.approx(expected.max(), abs=1e-3)
     assert (stored(found["prediction"]) == (expected > run.THRESHOLD)).all()
     assert stored(found["prediction"]).sum() == 27
 
@@ -204,8 +268,8 @@ def test_the_ensemble_is_the_mean_of_its_levels(report):
 
 
 def test_a_map_has_no_reconstruction_and_a_healthy_scan_no_prediction(report):
-    assert set(volumes(report, "brats21_t2_3_blank")) == {"residual", "prediction"}
-    assert set(volumes(report, "ixi_t2_3_near")) == {"residual", "reconstruction"}
+    assert set(volumes(report, "brats21_t2_3_blank")) == {"map", "prediction"}
+    assert set(volumes(report, "ixi_t2_3_near")) == {"reconstruction"}
 
 
 def test_the_viewer_offers_methods_not_controls(report):
@@ -225,11 +289,66 @@ def test_a_cohort_that_was_left_out_is_named(inputs, tmp_path):
     assert '<p class="warning">Left out: lgg. It is optional' in (tmp_path / "report" / "index.html").read_text()
 
 
-def test_of_the_scans_that_were_kept_as_many_are_shown_as_asked_for(inputs, tmp_path):
+def test_of_the_scans_that_were_kept_as_many_are_shown_as_asked_for_and_the_extremes_of_each_arm(inputs, tmp_path):
     settings = {**run.SETTINGS, "viewer_scans": 1}
     build.build_report(settings, build.Inputs(**inputs), tmp_path / "report", lambda line: None)
-    scans_shown = {path.name.split("_t2_")[1][0] for path in (tmp_path / "report" / "volumes").glob("brats21*")}
-    assert scans_shown == {"2"}  # the smaller of the two lesions
+    found = {subject: entry for (place, subject), entry in shown(tmp_path / "report").items() if place == "brats21_t2"}
+    # the smaller of the two lesions; scan-3 is the median and the best of both arms, in their main reading
+    labels = {subject: [one["label"] for one in entry["readings"]] for subject, entry in found.items()}
+    assert labels == {"scan-2": ["Near", "Near (ENS)", "Blank"], "scan-3": ["Near (ENS)", "Blank"]}
+    assert found["scan-3"]["title"] == "BraTS21 (T2): scans of single arms"
+
+
+@pytest.fixture
+def without_a_scan(inputs, tmp_path):
+    """The run's inputs where scoring kept scan-3 of brats21 of the arm blank alone."""
+    (near,) = (path for path in inputs["viewer"] if "near" in path.parts)
+    file = tmp_path / "near" / "t2" / "fold0.npz"
+    file.parent.mkdir(parents=True)
+    kept = np.load(near)
+    np.savez(file, **{name: kept[name] for name in kept if not name.startswith("brats21/scan-3/")})
+    return {**inputs, "viewer": [file if path == near else path for path in inputs["viewer"]]}
+
+
+@pytest.mark.parametrize("count", [2, "all"])
+def test_a_scan_that_one_arm_has_is_shown_of_this_arm(without_a_scan, tmp_path, count):
+    settings = {**run.SETTINGS, "viewer_scans": count}
+    build.build_report(settings, build.Inputs(**without_a_scan), tmp_path / "report", lambda line: None)
+    entry = shown(tmp_path / "report")[("brats21_t2", "scan-3")]
+    assert [one["label"] for one in entry["readings"]] == ["Blank"]
+
+
+# --- the table of single scans ---
+
+
+def test_scores_of_single_scans_are_means_over_folds_in_printed_units(report):
+    text = (report / "scans" / "brats21_t2.js").read_text()
+    name, rows = json.loads("[" + text.strip().removeprefix("uadbench.put(").removesuffix(");") + "]")
+    assert name == "scans/brats21_t2"
+    assert rows["subjects"] == ["scan-2", "scan-3"] and rows["sites"] == ["Plain", run.ODD_SITE]
+    assert [column["title"] for column in rows["columns"]] == [
+        "Dice (%)", "AUPRC (%)", "Threshold", "Lesion (ml)", "Predicted (ml)", "False positive (ml)",
+        "False positives (number)",
+    ]  # fmt: skip
+    near = next(arm for arm in rows["arms"] if arm["label"] == "Near")
+    assert near["values"] == [[70.0, 80.0], [70.0, 80.0], [0.3, 0.3], [0.5, 20.0], [3.0, 3.0], [1.25, 1.25], [2.0, 2.0]]
+
+
+def test_a_scan_counts_as_its_mean_over_folds_and_columns_that_were_not_scored_are_left_out(lines):
+    first = lines[0].rows.drop(columns=["predicted_ml", "false_positive_ml", "false_positives"])
+    second = first.assign(fold=1, dice=[0.5, np.nan])
+    rows = scan_rows.scan_rows([breakdown.Line("Near", False, pd.concat([first, second]))])
+    assert [column["title"] for column in rows["columns"]] == ["Dice (%)", "AUPRC (%)", "Threshold", "Lesion (ml)"]
+    assert rows["arms"][0]["values"][0] == [60.0, 80.0]  # (70 + 50) / 2; one fold of scan-3 has no Dice
+
+
+def test_undefined_scores_of_single_scans_are_null(report):
+    text = (report / "scans" / "ixi_t2.js").read_text()
+    assert "NaN" not in text and '"values":[[null,null]' in text
+
+
+def test_the_file_of_all_scores_is_linked(page):
+    assert "tables/scans.csv" in page.links
 
 
 # --- NiiVue ---
@@ -323,10 +442,34 @@ def test_arms_are_ordered_by_their_mean_and_controls_left_out(inputs):
 
 def test_errors_are_ordered_with_the_smallest_first_and_intervals_are_one_column():
     means = pd.DataFrame({"arm": ["near", "blank"], "mean": [9.0, 4.0]})
-    place = {"ens": 0, "cohort": "ixi", "modality": "t2", "metric": "l1", "star": 0, "p_value": np.nan}
+    place = {"ens": 0, "cohort": "ixi", "modality": "t2", "metric": "l1", "star": 0, "p_value": np.nan,
+             "n_volumes": 20, "n_undefined": 0}  # fmt: skip
     rows = means.assign(**place, ci_low=means["mean"] - 1, ci_high=means["mean"] + 2)
     (table,) = comparisons.comparison_tables(rows, run.ARMS)
     assert texts(table) == [["Blank", "4.00", "3.00 to 6.00", "–"], ["Near", "9.00", "8.00 to 11.00", "–"]]
+
+
+@pytest.mark.parametrize(("volumes", "undefined", "few"), [(5, 0, True), (6, 0, False), (6, 1, True)])
+def test_too_few_volumes_for_any_star_have_no_p(inputs, volumes, undefined, few):
+    """2 / 2^5 is 6.25 %, 2 / 2^6 is 3.1 %."""
+    long = pd.read_csv(inputs["results"] / "tables" / "table3.csv").assign(n_volumes=volumes, n_undefined=undefined)
+    assert comparisons.too_few(long) == ({PLACE: 5} if few else {})
+    (table,) = comparisons.comparison_tables(long, run.ARMS, comparisons.too_few(long))
+    assert ("p" in table.heads) is not few
+
+
+@pytest.mark.parametrize(("unit", "times"), [("volumes", 1), ("folds", 0)])
+def test_the_page_says_once_where_no_test_can_be_significant(inputs, tmp_path, unit, times):
+    folder = tmp_path / "tables"
+    shutil.copytree(inputs["results"] / "tables", folder)
+    long = pd.read_csv(folder / "table3.csv").assign(n_volumes=3)
+    long.to_csv(folder / "table3.csv", index=False)
+    few = build.Inputs(**{**inputs, "tables": sorted(folder.glob("*.csv"))})
+    config = {**run.SETTINGS["config"], "tables": {"test_unit": unit}}
+    build.build_report({**run.SETTINGS, "config": config}, few, tmp_path / "report", lambda line: None)
+    text = (tmp_path / "report" / "index.html").read_text()
+    assert text.count("Too few test volumes") == times
+    assert text.count("BraTS21 (T2): n = 3, p ≥ 0.25.") == times
 
 
 # --- quality, costs, provenance ---
@@ -377,7 +520,7 @@ def test_stages_add_up_and_unmeasured_memory_is_left_out(inputs):
         ["train", "2", "1:01:40", "0:30:50", "1:00:00 (near-t2-fold0)", "0:50:00", "900"],
         ["tables", "1", "2.0 s", "2.0 s", "2.0 s", "1.5 s", "200"],
     ]
-    assert table.note.endswith("1:01:42 in all.")
+    assert table.note == "Total job time 1:01:42 (jobs that ran in parallel are added up)."
     assert [line[0].text for line in costs.job_table(jobs).lines] == [
         "train near-t1-fold0", "train near-t2-fold0", "tables",
     ]  # fmt: skip

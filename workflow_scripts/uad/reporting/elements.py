@@ -102,13 +102,33 @@ class Fold:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """Words (keys) and what they mean."""
+
+    meanings: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ScanTable:
+    """The table of single scans, which the page loads by place (`uad.reporting.page.scan_rows`).
+
+    Attributes:
+        places: what can be chosen: title, file, and its arms.
+        files: of the report's folder, linked below.
+    """
+
+    places: Sequence[Mapping[str, Any]]
+    files: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Viewer:
     """The viewer; `scans` is its catalogue (`uad.reporting.page.scans`)."""
 
     scans: Sequence[Mapping[str, Any]]
 
 
-Part = Table | Text | Bullets | Picture | Group | Fold | Viewer
+Part = Table | Text | Bullets | Picture | Group | Fold | Terms | ScanTable | Viewer
 
 
 def number(value: float | None, decimals: int = 1, unit: str = "") -> Cell:

@@ -102,7 +102,7 @@ def _summary(comparison: pd.DataFrame, ranked: Sequence[Order]) -> list[Part]:
         counts = cells["state"].value_counts()
         lines.append([f"Table {table}", *(str(counts.get(state, 0)) for state in _COUNTS)])
     verdicts = [*_row_verdicts(comparison), _order_verdict(ranked)]
-    return [_table(["", *_COUNTS.values()], lines), Bullets(verdicts)]
+    return [_table(["table", *_COUNTS.values()], lines), Bullets(verdicts)]
 
 
 def _row_verdicts(comparison: pd.DataFrame) -> list[str]:

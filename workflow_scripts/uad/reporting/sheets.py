@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -71,9 +72,10 @@ def results_sheet(table: pd.DataFrame, arms: Sequence[Mapping[str, Any]], note: 
     """Tables 2 to 4 wide like the paper: a row per arm and reading (and step left out), a column per cohort and
     metric. Bold is the best arm of a column that is no control; Table 4 ranks nothing.
     """
+    controls = {arm["arm"] for arm in arms if arm["control"]}
     entries: dict[tuple[Line, Column], Cell] = {}
     for column, cells in table.groupby(["cohort", "modality", "metric"], sort=False):
-        best = _best(cells, METRICS[column[2]].better, {arm["arm"] for arm in arms if arm["control"]})
+        best = _best(cells, METRICS[column[2]].better, controls)
         for cell in cells.itertuples():
             line = (cell.arm, cell.ens, cell.ssl, cell.removed)
             entries[line, column] = _entry(cell, METRICS[column[2]].decimals, cell.Index in best)
@@ -91,7 +93,10 @@ def results_sheet(table: pd.DataFrame, arms: Sequence[Mapping[str, Any]], note: 
         stub += [REMOVED[line[3]][1]] if ablation else []
         rows.append((stub, [entries[line, column] for column in columns]))
     heads = [(cohort_title(cohort, modality), METRICS[metric].heading) for cohort, modality, metric in columns]
-    return new_sheet(["Arm", "ENS", "SSL", *(["without"] if ablation else [])], heads, rows, note)
+    sheet = new_sheet(["Arm", "ENS", "SSL", *(["without"] if ablation else [])], heads, rows, note)
+    css = ["control" if line[0] in controls else "" for line in lines]
+    marked = [[replace(cells[0], css=name), *cells[1:]] for name, cells in zip(css, sheet.lines, strict=True)]
+    return replace(sheet, lines=marked)
 
 
 def _best(cells: pd.DataFrame, better: int, controls: set[str]) -> set[Any]:
@@ -137,7 +142,7 @@ def results_note(
         parts.append("Δ: change against the whole post-processing, the threshold searched again.")
     else:
         tests = {"volumes": "paired permutation tests over volumes", "folds": "unpaired permutation tests over folds"}
-        parts.append("Bold: best arm that is no control.")
+        parts.append("Bold: the best arm (controls left out).")
         parts.append(f"*: better than every other arm, p < {ALPHA:g} in {tests[unit]}.")
     if table["band"].any():
         floor = " (at least 2 points on BraTS21, 1.5 elsewhere)" if "dice" in set(table["metric"]) else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import pandas as pd
 
 from uad.reporting.elements import NOTHING, Cell, Table, number
 from uad.reporting.paper_numbers import METRICS, cohort_title
+from uad.reporting.statistics import ALPHA
 
 # column of the long table -> its heading; a table without the column lacks it here too
 _COLUMNS = {
@@ -22,11 +23,27 @@ _COLUMNS = {
 _P_VALUES = ("p_value", "p_holm")
 
 
-def comparison_tables(table: pd.DataFrame, arms: Sequence[Mapping[str, Any]]) -> list[Table]:
+def too_few(table: pd.DataFrame) -> dict[tuple[str, str], int]:
+    """(cohort, modality) -> scored volumes n, of the places where no paired test can give p < 5 %.
+
+    A permutation test of n pairs has 2^n equally likely signs, so its two-sided p is at least 2 / 2^n.
+    """
+    scored = (table["n_volumes"] - table["n_undefined"]).groupby([table["cohort"], table["modality"]], sort=False)
+    return {place: int(count) for place, count in scored.max().items() if smallest_p(count) > ALPHA}
+
+
+def smallest_p(volumes: int) -> float:
+    """The smallest p of a two-sided paired permutation test."""
+    return 2.0 / 2.0**volumes
+
+
+def comparison_tables(
+    table: pd.DataFrame, arms: Sequence[Mapping[str, Any]], without_p: Collection[tuple[str, str]] = ()
+) -> list[Table]:
     """One table per cohort and metric of a long table (docs/formats.md), a line per arm and reading.
 
     The p of the best arm is the largest against its rivals, that of any other arm is against the best
-    (`uad.reporting.tables`).
+    (`uad.reporting.tables`). `without_p`: (cohort, modality) whose tables leave p out.
     """
     named = {arm["arm"]: arm["label"] for arm in arms if not arm["control"]}
     labels = {**named, **{f"{arm} ens": f"{label} (ENS)" for arm, label in named.items()}}
@@ -34,10 +51,11 @@ def comparison_tables(table: pd.DataFrame, arms: Sequence[Mapping[str, Any]]) ->
     rows = table[table["arm"].isin(named) & table["mean"].notna()]
     result = []
     for (cohort, modality, metric), cells in rows.groupby(["cohort", "modality", "metric"], sort=False):
-        heads = ["Arm", METRICS[metric].heading, *(_COLUMNS[column] for column in columns)]
+        shown = [column for column in columns if column not in _P_VALUES or (cohort, modality) not in without_p]
+        heads = ["Arm", METRICS[metric].heading, *(_COLUMNS[column] for column in shown)]
         better = METRICS[metric].better
         lines = [
-            _line(cell, labels, columns, METRICS[metric].decimals)
+            _line(cell, labels, shown, METRICS[metric].decimals)
             for cell in cells.sort_values("mean", ascending=better < 0, kind="stable").to_dict("records")
         ]
         result.append(Table(heads, lines, caption=f"{cohort_title(cohort, modality)}: {METRICS[metric].title}"))

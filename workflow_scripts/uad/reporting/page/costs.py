@@ -28,7 +28,7 @@ def stage_table(jobs: pd.DataFrame) -> Table:
             named, duration(part["cpu_time"].sum()), number(part["max_rss"].max(), 0),
         ])  # fmt: skip
     total = duration(jobs["s"].sum())
-    note = f"Jobs that ran side by side count each: {total.text} in all." if len(jobs) else ""
+    note = f"Total job time {total.text} (jobs that ran in parallel are added up)." if len(jobs) else ""
     return Table(heads, lines, note)
 
 

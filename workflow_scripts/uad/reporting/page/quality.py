@@ -29,8 +29,8 @@ def read_shards(paths: Sequence[Path]) -> pd.DataFrame:
 def preprocessing_table(rows: pd.DataFrame, places: Sequence[Place]) -> Table:
     """Medians and extremes of the measured columns, per cohort and modality."""
     heads = [
-        *("Cohort", "Scans", "Failed", "Brain (ml), median", "min", "max", "Dice with atlas brain, median", "lowest"),
-        *("N4 field, min", "max", "Clipped voxels (%), most", "Time per scan, median (s)"),
+        *("Cohort", "Scans", "Failed", "Brain (ml), median", "min", "max", "Dice with atlas brain, median", "min"),
+        *("N4 field, min", "max", "Clipped voxels (%), highest", "Time per scan, median (s)"),
     ]
     lines = []
     for cohort, modality in places:

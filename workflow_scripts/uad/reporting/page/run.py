@@ -58,6 +58,8 @@ class Run:
         self.lines = {place: lines_of(self.scores, self.arms, place, self.folds, single) for place in self.places}
         tables = {path.stem: path for path in inputs.stores if path.suffix == ".tsv"}
         self.stores = {place: Store.open(tables["_".join(place)].with_suffix("")) for place in self.places}
-        self.tables = read_tables(path for path in inputs.tables if path.suffix == ".csv")
+        self.tables = read_tables(
+            path for path in inputs.tables if path.suffix == ".csv" and path.stem.startswith("table")
+        )
         self.sheets = read_sheets(inputs.sheets)
         self.origins = read_origins(inputs.results)

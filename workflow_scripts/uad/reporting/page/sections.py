@@ -15,18 +15,31 @@ from PIL import Image
 
 from uad.reporting import style
 from uad.reporting.benchmarks import read_benchmarks
-from uad.reporting.elements import Bullets, Fold, Group, Part, Picture, Table, Text, Viewer
+from uad.reporting.elements import (
+    Bullets,
+    Fold,
+    Group,
+    Part,
+    Picture,
+    ScanTable,
+    Table,
+    Terms,
+    Text,
+    Viewer,
+)
 from uad.reporting.page.breakdown import cohort_table, lesion_table, site_table
-from uad.reporting.page.comparisons import comparison_tables
+from uad.reporting.page.comparisons import comparison_tables, smallest_p, too_few
 from uad.reporting.page.costs import job_table, stage_table
 from uad.reporting.page.origins import copy_records, doubts, package_table, result_table, summary_table
 from uad.reporting.page.quality import draw_thumbnails, failure_table, flag_table, preprocessing_table, read_shards
 from uad.reporting.page.run import Place, Run
+from uad.reporting.page.scan_rows import write_rows
 from uad.reporting.page.scans import ScanExporter
 from uad.reporting.paper_numbers import METRICS, cohort_title
 from uad.reporting.reproduction import About, reproduction_sections
 
 _CSS_DPI = 150  # figures are shown at this many pixels per printed inch
+_WIDEST, _TALLEST = 1000, 1200  # in CSS pixels: a figure is shrunk to the one and folded above the other
 
 
 @dataclass(frozen=True)
@@ -75,17 +88,28 @@ def _list(title: str, lines: Sequence[str]) -> list[Part]:
 
 
 def significance(run: Run, section: Section) -> list[Part]:
-    return [Group(comparison_tables(run.tables[3], run.arms), "columns")]
+    """The figures of differences, then the tables, closed."""
+    table = run.tables[3]
+    over_volumes = run.settings["config"]["tables"]["test_unit"] == "volumes"
+    few = too_few(table) if over_volumes else {}
+    places = [f"{cohort_title(*place)}: n = {n}, p ≥ {smallest_p(n):.3g}" for place, n in few.items()]
+    warnings = [Text(section.words["few"].format(places="; ".join(places)), "warning")] if places else []
+    every = Group(comparison_tables(table, run.arms, few), "columns")
+    return [*warnings, Group(curves(run, section), "plates"), Fold(section.words["tables"], [every])]
 
 
 def reproduction(run: Run, section: Section) -> list[Part]:
     about = About.of(run.settings)
     parts_of = reproduction_sections(run.tables, run.arms, about)
-    open_parts = [*parts_of.pop(""), *parts_of.pop("In short", [])]
+    open_parts = [_named(part, section.words["short"]) for part in (*parts_of.pop(""), *parts_of.pop("In short", []))]
     shutil.copyfile(run.inputs.reproduction, run.folder / run.inputs.reproduction.name)
-    details = [part for title, parts in parts_of.items() for part in (Text(title, tag="h3"), *parts)]
+    details = [_named(part, title) for title, parts in parts_of.items() for part in (Text(title, tag="h3"), *parts)]
     whole = [*details, Text("", "note", files=[run.inputs.reproduction.name])]
     return [*open_parts, Fold(section.captions["reproduction"], whole)]
+
+
+def _named(part: Part, title: str) -> Part:
+    return replace(part, caption=title) if isinstance(part, Table) else part
 
 
 def tables(run: Run, section: Section) -> list[Part]:
@@ -96,20 +120,53 @@ def tables(run: Run, section: Section) -> list[Part]:
 
 
 def figures(run: Run, section: Section) -> list[Part]:
-    return [Group(curves(run, section), "plates")]
+    return [Group([_folded(picture) if _is_long(picture) else picture for picture in curves(run, section)], "plates")]
+
+
+def _is_long(picture: Picture) -> bool:
+    return picture.height * min(1, _WIDEST / picture.width) > _TALLEST
+
+
+def _folded(picture: Picture) -> Fold:
+    """The picture, closed, below the first sentence of its caption."""
+    return Fold(picture.caption.split(". ")[0].rstrip("."), [picture])
+
+
+def scans(run: Run, section: Section) -> list[Part]:
+    """The scores of single scans; a script per place holds the rows."""
+    exporter = _exporter(run)
+    places = []
+    for place in run.places:
+        name, lines = "_".join(place), run.lines[place]
+        if not lines:
+            continue
+        write_rows(lines, name, run.folder / "scans")
+        found = {arm["label"]: exporter.extremes(place, arm) for arm in run.arms}
+        arms = [{"label": line.label, "extremes": found[line.label.removesuffix(" (ENS)")]} for line in lines]
+        places.append({"title": cohort_title(*place), "file": name, "arms": arms})
+    files = [f"tables/{path.name}" for path in run.inputs.tables if path.name == "scans.csv"]
+    return [ScanTable(places, files)] if places else []
 
 
 def viewer(run: Run, section: Section) -> list[Part]:
+    exporter = _exporter(run)
+    shown = [scan for place in run.places for scan in exporter.export(place)]
+    none = [] if shown else [Text(section.words["none"])]
+    return [Text(section.words["about"].format(scans=len(shown))), *none, Viewer(shown)]
+
+
+def _exporter(run: Run) -> ScanExporter:
     kept = {(path.parts[-3], path.parts[-2]): path for path in run.inputs.viewer}
-    exporter = ScanExporter(run.settings, run.scores, kept, run.stores, run.folder / "volumes")
-    scans = [scan for place in run.places for scan in exporter.export(place, run.settings["viewer_scans"])]
-    none = [] if scans else [Text(section.words["none"])]
-    return [Text(section.words["about"].format(scans=len(scans))), *none, Viewer(scans)]
+    return ScanExporter(run.settings, run.scores, kept, run.stores, run.folder / "volumes")
 
 
-def curves(run: Run, section: Section) -> list[Part]:
+def glossary(run: Run, section: Section) -> list[Part]:
+    return [Terms(section.words)]
+
+
+def curves(run: Run, section: Section) -> list[Picture]:
     """The figures that have a caption; those of one pattern in the order of the run's files."""
-    pictures: list[Part] = []
+    pictures: list[Picture] = []
     for pattern, caption in section.captions.items():
         stems = {
             pattern.format(cohort=cohort, modality=modality): caption.format(

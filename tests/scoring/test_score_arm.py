@@ -428,11 +428,15 @@ def kept_subjects(scores, cohort="mslub"):
 
 
 def test_the_extremes_of_an_arm_are_kept_beside_the_spread_over_lesion_volume(results, monkeypatch):
-    """With none spread over the volumes, what is left is the arm's own worst, median and best scan."""
+    """With none spread over the volumes, what is left is the arm's own worst, median and best of four scans."""
+    monkeypatch.setitem(SPLITS, "mslub", {"val": ["m5"], "test": ["m1", "m2", "m3", "m4"]})
+    write_splits(results, "mslub")
     monkeypatch.setattr("uad.scoring.score_arm.VIEWER_SCANS", 0)
     scores, rows = score(results, settings_of("thresh"))
-    dice = rows[rows["split"] == "test"].sort_values(["dice", "subject"])["subject"].tolist()
-    assert len(dice) == 3 and set(kept_subjects(scores)) == set(dice)
+    tested = rows[rows["split"] == "test"].sort_values("dice")
+    worst, neither, median, best = tested["subject"]
+    assert tested["dice"].is_unique and neither not in kept_subjects(scores)
+    assert sorted(kept_subjects(scores)) == sorted([worst, median, best])
     assert kept_subjects(scores, "ixi") == []  # healthy: no Dice
 
 

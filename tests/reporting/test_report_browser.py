@@ -420,6 +420,24 @@ def test_buttons_have_names_and_are_large_enough(viewer):
     assert not [button for button in buttons if not button[0] or min(button[1:]) < 24]
 
 
+def test_print_keeps_every_column_of_a_wide_table(page):
+    """24 columns of means and deviations on A4 across, 273 mm between the margins: 1,031 CSS pixels."""
+    size = {"width": 1031, "height": 700, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        right = page.execute_script(
+            "const table = document.querySelector('#headline table');"
+            "for (const row of table.tBodies[0].rows) for (let more = 0; more < 21; more++)"
+            "  row.insertCell().textContent = '39.75 ± 13.37';"
+            "return table.getBoundingClientRect().right;"
+        )
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert 500 < right <= 1031
+
+
 def test_print_opens_the_details(page):
     page.execute_script("dispatchEvent(new Event('beforeprint'))")
     assert not page.find_elements(By.CSS_SELECTOR, "details:not([open])")

@@ -31,7 +31,7 @@ AXE := axe-core-4.10.3.tgz
 AXE_SHA512 := 5e6edba515e70d25f6604d9815f064d859c5d1ea7ab661bbc4f87c88779ef0c21cae0abbeb636471ef39e9d62d2582e4b88a1866f19f4ecfcf6d986275e4dc12
 .venv/axe/installed: .venv/installed
 	@mkdir -p $(@D)
-	@if cd $(@D) && npm pack --silent axe-core@4.10.3 >/dev/null 2>&1 && echo "$(AXE_SHA512)  $(AXE)" | sha512sum --check --quiet \
+	@if cd $(@D) && npm pack --silent --fetch-retries 1 --fetch-timeout 30000 axe-core@4.10.3 >/dev/null 2>&1 && echo "$(AXE_SHA512)  $(AXE)" | sha512sum --check --quiet \
 	  && tar -xzf $(AXE) package/axe.min.js; then touch installed; \
 	  else rm -f $(AXE); echo "axe-core could not be fetched with npm: its tests will be skipped"; fi
 

@@ -16,7 +16,7 @@ import pandas as pd
 from uad.common.errors import InputError
 from uad.reporting.cells import build_cell, cell_rows, select_rows
 from uad.reporting.experiments import divergences
-from uad.reporting.paper_numbers import METRICS, cohort_title
+from uad.reporting.paper_numbers import COHORT_TITLES, METRICS, cohort_title
 
 _TOLERANCE = 2.0  # points of AUPRC that the condition may cost
 _CONTRASTS = (0.5, 2.0)
@@ -108,8 +108,8 @@ def condition_carries_contrast(evidence: Evidence) -> Iterator[Claim]:
             index = list(folds[0][f"histograms/{cohort}/contrasts"]).index(contrast)
             without, with_it = (np.mean(divergences(folds, cohort, role, index)) for role in _ROLES)
             ratio = without / with_it
-            text = f"KLD of {cohort} at contrast {contrast:g}: without the condition {ratio:.2f} times that with it"
-            yield Claim(f"{text}, above 1", bool(ratio > 1))
+            where = f"KLD on {COHORT_TITLES.get(cohort, cohort)} at contrast {contrast:g}"
+            yield Claim(f"{where}: without the condition {ratio:.2f} times that with it, above 1", bool(ratio > 1))
 
 
 def condition_hides_no_lesion(evidence: Evidence) -> Iterator[Claim]:

@@ -179,6 +179,12 @@ def test_lesion_size_has_a_point_per_volume_and_a_line_of_means():
     assert_nothing_cut(figure)
 
 
+def test_a_place_without_a_defined_dice_says_so():
+    # no validation scan, hence no threshold and no Dice
+    figure = lesion_size_figure(scores(rows_of("ae", [np.nan, np.nan]), folds=1), [BRATS])
+    assert "undefined" in texts_of(figure)
+
+
 def test_few_volumes_are_points_without_a_line():
     figure = lesion_size_figure(scores(), [BRATS])
     (panel,) = figure.axes

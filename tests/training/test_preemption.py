@@ -201,7 +201,7 @@ class Driver:
         TrainingJob(self.results / "store", "ae")
         (self.results / "store/s.tsv").rename(self.results / "splits/ixi.tsv")
         (self.results / "leaks.tsv").touch()
-        keys = {"max_steps": 500, "batch_size": 4, "validate_every": 20, "validation_slices": 2}
+        keys = {"max_steps": 1500, "batch_size": 4, "validate_every": 20, "validation_slices": 2}
         overlay = {"run": "small", "train": keys, "arms": {"ae": {"train": keys}}}
         (folder / "small.json").write_text(json.dumps(overlay))
 

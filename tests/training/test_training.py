@@ -9,7 +9,7 @@ from uad.common.errors import InputError
 from uad.config.model import TrainSettings
 from uad.methods import known_methods, load_method
 from uad.training.checkpoints import write_curve
-from uad.training.loop import precision_here, train_arm
+from uad.training.loop import narrow_in_float32, precision_here, train_arm
 from uad.training.slices import SliceSource
 
 VOLUMES = np.random.default_rng(0).random((10, 6, 16, 16)).astype(np.float32)
@@ -209,6 +209,21 @@ def test_every_method_learns_in_bfloat16(name, tmp_path):
     )
     assert all(weight.dtype == torch.float32 for weight in network.parameters())
     assert all(np.isfinite(row["val_loss"]) for row in curve if "val_loss" in row)
+
+
+@pytest.mark.parametrize(("width", "dtype"), [(1, torch.float32), (2, torch.float32), (3, torch.bfloat16)])
+def test_a_strided_convolution_to_one_column_is_computed_in_float32(width, dtype):
+    # (width + 2 - 3) // 2 + 1 columns
+    layer = torch.nn.Conv2d(4, 8, 3, stride=2, padding=1)
+    images = torch.rand(4, 4, 3, width)
+    exact = torch.autograd.grad(layer(images).square().sum(), layer.weight)[0]
+    narrow_in_float32(torch.nn.Sequential(layer))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(images)
+    assert found.dtype == dtype
+    (gradient,) = torch.autograd.grad(found.float().square().sum(), layer.weight)
+    if dtype == torch.float32:
+        assert torch.equal(gradient, exact)
 
 
 def test_all_methods_that_train_were_asked():

@@ -46,7 +46,8 @@ def lesion_size_figure(scores: VolumeScores, places: Sequence[Place]) -> Figure:
         for panel, place in zip(style.panels(figure, len(places), columns), places, strict=True):
             for line in scores.main:
                 _draw(panel, _found(scores.of(place, line)), looks[line[0]["arm"]], len(scores.main))
-            _draw_ceiling(panel, _found(scores.ceiling(place)))
+            if not (ceiling := _found(scores.ceiling(place))).empty:
+                _draw_ceiling(panel, ceiling)
             panel.set_title(cohort_title(*place), loc="left")
             panel.set_xlabel("lesion volume (ml)")
             panel.set_ylabel(METRICS["dice"].heading)

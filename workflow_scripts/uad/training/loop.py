@@ -12,6 +12,7 @@ import logging
 import signal
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,27 @@ def precision_here(asked: str) -> str:
     return "bf16-mixed" if half else "32-true"
 
 
+def narrow_in_float32(network: torch.nn.Module) -> None:
+    """Let convolutions with a stride compute in float32 where their output is one pixel wide.
+
+    There oneDNN's bfloat16 kernels read memory that is not theirs (PyTorch 2.13, a processor with AMX): a gradient of
+    the weights is now and then 1e20 or NaN.  Kernels of 2 to 7, strides 2 and 3 and up to 12 columns were tried; no
+    other width was touched.  A ResNet meets it in images of up to 32 pixels.
+    """
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.stride[1] > 1:
+            module.forward = partial(_narrow, module, module.forward)  # type: ignore[method-assign]
+
+
+def _narrow(
+    module: torch.nn.Conv2d, forward: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
+) -> torch.Tensor:
+    if images.shape[-1] + 2 * int(module.padding[1]) < module.kernel_size[1] + module.stride[1]:
+        with torch.autocast(images.device.type, enabled=False):
+            return forward(images.float())
+    return forward(images)
+
+
 def train_arm(
     method: Method,
     training: SliceSource,
@@ -182,8 +204,11 @@ def train_arm(
     kind: type[_Training] = _TrainingInParts if isinstance(method, TrainsInParts) else _Training
     module = kind(method, network, training, validation, seed)
     gpu = torch.cuda.is_available()
+    precision = precision_here(settings.precision)
     if not gpu:
         keep_freed_memory()
+        if precision != "32-true":
+            narrow_in_float32(network)
     last = checkpoints / "last.ckpt"
     written = read_checkpoint(last, recipe)
     first_step = int(written["global_step"]) if written else 0
@@ -196,7 +221,7 @@ def train_arm(
         warnings.filterwarnings("ignore", module="lightning")  # advice on loaders that this loop does not need
         trainer = lightning.Trainer(
             accelerator="gpu" if gpu else "cpu", devices=1,
-            precision=precision_here(settings.precision),  # type: ignore[arg-type]  # one of Lightning's words
+            precision=precision,  # type: ignore[arg-type]  # one of Lightning's words
             max_steps=settings.max_steps, val_check_interval=every, check_val_every_n_epoch=None,
             num_sanity_val_steps=0, logger=False, enable_progress_bar=False, enable_model_summary=False,
             log_every_n_steps=every, callbacks=[curve, best, RecipeMark(recipe), StopWhenAsked(last, every)],

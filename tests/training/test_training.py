@@ -226,5 +226,13 @@ def test_a_strided_convolution_to_one_column_is_computed_in_float32(width, dtype
         assert torch.equal(gradient, exact)
 
 
+@pytest.mark.parametrize(("width", "dtype"), [(1, torch.float32), (2, torch.bfloat16)])
+def test_so_is_a_transposed_one_from_one_column(width, dtype):
+    layer = torch.nn.ConvTranspose2d(4, 8, 4, stride=2, padding=1)
+    narrow_in_float32(torch.nn.Sequential(layer))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(torch.rand(4, 4, 3, width)).dtype == dtype
+
+
 def test_all_methods_that_train_were_asked():
     assert set(_SMALL) == {name for name in known_methods() if load_method(name).trains}

@@ -149,24 +149,30 @@ def precision_here(asked: str) -> str:
 
 
 def narrow_in_float32(network: torch.nn.Module) -> None:
-    """Let convolutions with a stride compute in float32 where their output is one pixel wide.
+    """Let convolutions with a stride compute in float32 between images of one column and wider ones.
 
-    There oneDNN's bfloat16 kernels read memory that is not theirs (PyTorch 2.13, a processor with AMX): a gradient of
-    the weights is now and then 1e20 or NaN.  Kernels of 2 to 7, strides 2 and 3 and up to 12 columns were tried; no
-    other width was touched.  A ResNet meets it in images of up to 32 pixels.
+    There oneDNN's bfloat16 kernels read memory that is not theirs (PyTorch 2.13, a processor with AMX): a gradient is
+    now and then 1e20 or NaN.  Kernels of 2 to 7, strides 2 and 3 and up to 12 columns were tried; no other width was
+    touched.  A ResNet meets it in images of up to 32 pixels.
     """
     for module in network.modules():
-        if isinstance(module, torch.nn.Conv2d) and module.stride[1] > 1:
+        if isinstance(module, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)) and module.stride[1] > 1:
             module.forward = partial(_narrow, module, module.forward)  # type: ignore[method-assign]
 
 
 def _narrow(
-    module: torch.nn.Conv2d, forward: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
+    module: torch.nn.Conv2d | torch.nn.ConvTranspose2d,
+    forward: Callable[..., torch.Tensor],
+    images: torch.Tensor,
+    *rest: Any,
 ) -> torch.Tensor:
-    if images.shape[-1] + 2 * int(module.padding[1]) < module.kernel_size[1] + module.stride[1]:
-        with torch.autocast(images.device.type, enabled=False):
-            return forward(images.float())
-    return forward(images)
+    columns = images.shape[-1]  # of the narrower side
+    if isinstance(module, torch.nn.Conv2d):
+        columns = (columns + 2 * int(module.padding[1]) - module.kernel_size[1]) // module.stride[1] + 1
+    if columns > 1:
+        return forward(images, *rest)
+    with torch.autocast(images.device.type, enabled=False):
+        return forward(images.float(), *rest)
 
 
 def train_arm(

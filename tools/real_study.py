@@ -130,10 +130,15 @@ class Study:
     def cell(self, arm: str, ens: int, cohort: str, metric: str) -> Cell:
         return build_cell(cell_rows(self.rows, arm, ens, cohort, "t1", SINGLE), metric, self.folds)
 
-    def scores(self, arm: str, ens: int, cohort: str, metric: str) -> pd.Series:
-        """Mean over folds and scans of each person: two scans of one person are not independent."""
-        scores = self.cell(arm, ens, cohort, metric).scores
-        return scores.groupby(person_of).mean()
+    def scores(self, arm: str, ens: int, cohort: str, metric: str, folds: Collection[int] = ()) -> pd.Series:
+        """Mean over folds (none named: all) and scans of each person: two scans of one person are not independent."""
+        rows = cell_rows(self.rows, arm, ens, cohort, "t1", SINGLE)
+        rows = rows[rows["fold"].isin(folds)] if folds else rows
+        return build_cell(rows, metric, self.folds).scores.groupby(person_of).mean()
+
+    def folds_of(self, *arms: str) -> list[int]:
+        """The folds in which all of these arms were scored."""
+        return sorted(set.intersection(*(set(self.rows[self.rows["arm"] == arm]["fold"]) for arm in arms)))
 
     def label(self, arm: str, ens: int) -> str:
         return self.arms[arm]["label"] + (", ensemble" if ens else "")
@@ -142,8 +147,11 @@ class Study:
         return bool((self.rows["cohort"] == cohort).any())
 
     def difference(self, one: str, other: str, ens: int, cohort: str, metric: str) -> pd.Series:
-        """Per person; an arm without noise levels has one reading."""
-        two = (self.scores(arm, ens if (arm, ens) in self.readings else 0, cohort, metric) for arm in (one, other))
+        """Per person, over the folds that both arms have; an arm without noise levels has one reading."""
+        folds = self.folds_of(one, other)
+        two = (
+            self.scores(arm, ens if (arm, ens) in self.readings else 0, cohort, metric, folds) for arm in (one, other)
+        )
         first, second = two
         return (first - second).dropna()
 
@@ -157,12 +165,12 @@ def table(study: Study, arms: Collection[str] = (), healthy: Sequence[str] = ("l
     """A row per arm and reading: what it finds, and how it reconstructs healthy scans."""
     columns = [(c, m) for c in LESIONS if study.has(c) for m in ("dice", "auprc")]
     columns += [(c, m) for c in HEALTHY if study.has(c) for m in healthy]
-    head = ["Arm", *(f"{TITLES[cohort]}<br>{METRICS[metric].title}" for cohort, metric in columns)]
-    lines = ["| " + " | ".join(head) + " |", "| --- |" + " --: |" * len(columns)]
+    head = ["Arm", "Folds", *(f"{TITLES[cohort]}<br>{METRICS[metric].title}" for cohort, metric in columns)]
+    lines = ["| " + " | ".join(head) + " |", "| --- |" + " --: |" * (len(columns) + 1)]
     for arm, ens in study.readings:
         if arms and arm not in arms:
             continue
-        line = [study.label(arm, ens)]
+        line = [study.label(arm, ens), str(len(study.folds_of(arm)))]
         for cohort, metric in columns:
             scores = study.scores(arm, ens, cohort, metric)
             if not len(scores.dropna()):
@@ -177,8 +185,8 @@ def table(study: Study, arms: Collection[str] = (), healthy: Sequence[str] = ("l
 
 def comparisons(study: Study) -> list[str]:
     lines = [
-        "| difference | on | metric | mean [95 %] over people | n | p |",
-        "| --- | --- | --- | --: | --: | --: |",
+        "| difference | on | metric | folds | mean [95 %] over people | n | p |",
+        "| --- | --- | --- | --: | --: | --: | --: |",
     ]
     for one, other, ens in PAIRS:
         if not {one, other} <= {arm for arm, _ in study.readings}:
@@ -188,7 +196,9 @@ def comparisons(study: Study) -> list[str]:
                 values = study.difference(one, other, ens, cohort, metric)
                 p = permutation_test(values, np.zeros(len(values)), seed=SEED)
                 name = f"{study.label(one, ens)} − {study.label(other, ens if (other, ens) in study.readings else 0)}"
-                cells = name, TITLES[cohort], METRICS[metric].title, with_interval(values, 1), len(values), f"{p:.2g}"
+                folds = len(study.folds_of(one, other))
+                what = name, TITLES[cohort], METRICS[metric].title, folds
+                cells = *what, with_interval(values, 1), len(values), f"{p:.2g}"
                 lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import tarfile
+import re
 from pathlib import Path
 
 import numpy as np
 
+from uad.cohorts.unpack import unpack
 from uad.common.volumes import read_image, read_label, reorient
 from uad.config.model import PackSettings
 from uad.phantoms import write_phantom_cohort
@@ -23,10 +24,9 @@ def tissue_phantoms(folder: Path, seed: int, voxel_mm: float, settings: PackSett
         2 grey matter, 3 white matter.
     """
     (archive,) = write_phantom_cohort("brats21", folder, _PHANTOMS, seed, voxel_mm)
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
+    cases = unpack(archive, folder / "unpacked", [re.compile(r"\.nii\.gz$")])
     images, tissues = [], []
-    for case in sorted(folder.glob("BraTS2021_*/")):
+    for case in sorted(cases.glob("BraTS2021_*/")):
         brain = reorient(read_label(folder / "truth" / f"{case.name}_brain.nii.gz"), "RAI")
         tissue = reorient(read_label(folder / "truth" / f"{case.name}_tissue.nii.gz"), "RAI")
         for modality in ("t1", "t2"):

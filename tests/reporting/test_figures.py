@@ -13,6 +13,7 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from drawn_figures import assert_nothing_cut, texts_of
 from matplotlib.container import BarContainer
 from matplotlib.text import Text
 from skimage.color import deltaE_ciede2000, rgb2lab
@@ -59,19 +60,6 @@ def metric_rows(missing=()):
                 keys = {"arm": name, "t_test": level, "fold": fold, "cohort": cohort, "modality": modality}
                 rows += [{**keys, "subject": s, "split": "test", "variant": "full", "dice": value} for s in "xy"]
     return pd.DataFrame([row for row in rows if (row["arm"], row["fold"]) not in missing])
-
-
-def texts_of(figure):
-    return [text.get_text() for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
-
-
-def assert_nothing_cut(figure):
-    """The bounding box of all that is drawn lies within the canvas, give or take a hundredth of an inch."""
-    figure.draw_without_rendering()
-    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
-    assert min(box.x0, box.y0) > -0.01
-    assert box.x1 < width + 0.01
-    assert box.y1 < height + 0.01
 
 
 def test_noise_figure_draws_fold_means_and_flat_ensemble():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from drawn_figures import assert_nothing_cut, texts_of
 from matplotlib.text import Text
 from scipy import stats
 
@@ -55,18 +56,6 @@ def three_arms(places=(BRATS, WMH)):
 
 def scores(rows=None, arms=ARMS, folds=2):
     return VolumeScores(three_arms() if rows is None else rows, arms, range(folds), "500")
-
-
-def texts_of(figure):
-    return [text.get_text() for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
-
-
-def assert_nothing_cut(figure):
-    figure.draw_without_rendering()
-    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
-    assert min(box.x0, box.y0) > -0.01
-    assert box.x1 < width + 0.01
-    assert box.y1 < height + 0.01
 
 
 def test_a_volume_counts_once_with_its_mean_over_folds():

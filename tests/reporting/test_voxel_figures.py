@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.text import Text
+from drawn_figures import assert_nothing_cut, texts_of
 from sklearn.metrics import f1_score, precision_recall_curve, roc_curve
 
 from uad.reporting import style
@@ -71,18 +71,6 @@ def of_run(places=(BRATS, WMH, IXI), arms=(AE, DDPM)):
         for seed, split in enumerate(("val", "test"))
     }
     return filed(parts)
-
-
-def texts_of(figure):
-    return [text.get_text() for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
-
-
-def assert_nothing_cut(figure):
-    figure.draw_without_rendering()
-    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
-    assert min(box.x0, box.y0) > -0.01
-    assert box.x1 < width + 0.01
-    assert box.y1 < height + 0.01
 
 
 def test_operating_points_are_those_of_scikit_learn():

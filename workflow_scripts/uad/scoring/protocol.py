@@ -234,8 +234,7 @@ def score_cohort(
                 counts = tally(curve, cleaned[(volume.mask == 0) & (volume.label == 0)])
                 tallies[name, split] = tallies.get((name, split), 0) + counts
                 scores = _detection_scores(curve, cleaned, volume, variant, _rate_limits(healthy, name))
-                scores["dice"] = _dice(cleaned, thresholds[name], volume, variant, settings.without_lesion)
-                scores |= _prediction_scores(cleaned, thresholds[name], volume, variant, settings.voxel_ml)
+                scores |= _prediction_scores(cleaned, thresholds[name], volume, variant, settings)
                 rows.append({**shared, "variant": name, **scores, "threshold": thresholds[name]})
             for name, variant in settings.ablations.items():
                 if _cleaning(variant) not in maps:
@@ -282,10 +281,17 @@ def _dice(
     without_lesion: str = "left_out",
 ) -> float:
     """Dice after the component filter; NaN without a threshold, and without a lesion as `ScoreSettings` say."""
-    truth, valid = volume.label == LESION, volume.label != EXCLUDED
-    if np.isnan(threshold) or (without_lesion == "left_out" and not truth.any()):
+    if not _has_dice(threshold, volume, without_lesion):
         return NAN
-    return dice(predict(cleaned, threshold, variant), truth, valid)
+    return _overlap(predict(cleaned, threshold, variant), volume)
+
+
+def _has_dice(threshold: float, volume: VolumeToScore, without_lesion: str) -> bool:
+    return not np.isnan(threshold) and (without_lesion != "left_out" or bool((volume.label == LESION).any()))
+
+
+def _overlap(prediction: np.ndarray, volume: VolumeToScore) -> float:
+    return dice(prediction, volume.label == LESION, volume.label != EXCLUDED)
 
 
 def _rate_limits(healthy: HealthyThresholds | None, variant: str) -> dict[str, float]:
@@ -294,20 +300,21 @@ def _rate_limits(healthy: HealthyThresholds | None, variant: str) -> dict[str, f
 
 
 def _prediction_scores(
-    cleaned: np.ndarray, threshold: float, volume: VolumeToScore, variant: PostProcessing, voxel_ml: float
+    cleaned: np.ndarray, threshold: float, volume: VolumeToScore, variant: PostProcessing, settings: ScoreSettings
 ) -> dict[str, float]:
-    """Volumes in ml and false components of the prediction; NaN without a threshold.
+    """Dice as `_dice`, volumes in ml and false components of the prediction; NaN without a threshold.
 
     A component is false when it holds no lesion voxel, and counts when it holds a voxel that is not excluded.
     """
     if np.isnan(threshold):
-        return dict.fromkeys(_PREDICTION_SCORES, NAN)
+        return dict.fromkeys(("dice", *_PREDICTION_SCORES), NAN)
     prediction = predict(cleaned, threshold, variant)
     parts, healthy = components(prediction, connectivity=26), prediction & (volume.label == 0)
     false_parts = np.setdiff1d(parts[healthy], parts[prediction & (volume.label == LESION)])
     return {
-        "predicted_ml": float(np.count_nonzero(prediction & (volume.label != EXCLUDED)) * voxel_ml),
-        "false_positive_ml": float(np.count_nonzero(healthy) * voxel_ml),
+        "dice": _overlap(prediction, volume) if _has_dice(threshold, volume, settings.without_lesion) else NAN,
+        "predicted_ml": float(np.count_nonzero(prediction & (volume.label != EXCLUDED)) * settings.voxel_ml),
+        "false_positive_ml": float(np.count_nonzero(healthy) * settings.voxel_ml),
         "false_positives": float(len(false_parts)),
     }
 

@@ -68,9 +68,9 @@ def kept_scores(results: Path | None, folder: Path) -> tuple[pd.DataFrame, pd.Da
         new = new[(new["split"] == "test") & (new["variant"] == "full")]
         experiments = sorted(results.glob("experiments/t1/*.npz"))
         contrasts = [contrasts_of(file, int(file.stem.removeprefix("fold"))) for file in experiments]
-        for index, frame in enumerate((new, *contrasts)):
-            place = min(index, 1)
-            kept[place] = replaced(kept[place], frame)
+        kept[0] = replaced(kept[0], new)
+        if contrasts:
+            kept[1] = replaced(kept[1], pd.concat(contrasts))
         folder.mkdir(parents=True, exist_ok=True)
         kept[0] = kept[0].sort_values(KEPT[:6], ignore_index=True)
         with atomic_path(places[0]) as temporary:

@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, NullLocator
 
 from uad.reporting import style
 from uad.reporting.paper_numbers import cohort_title
@@ -106,6 +105,4 @@ def _draw(panel: Axes, line: int, boxes: Sequence[np.ndarray], colour: str) -> N
 
 def _scale(panel: Axes) -> None:
     panel.set(xscale="log", xlim=_ENDS, xlabel="value / chosen threshold")
-    panel.set_xticks(_TICKS)
-    panel.xaxis.set_minor_locator(NullLocator())
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}" if x >= 1 else f"1/{1 / x:g}"))
+    style.label_multiples(panel, _TICKS)

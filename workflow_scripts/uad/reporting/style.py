@@ -19,6 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox
 from matplotlib.typing import LineStyleType, RcKeyType
 
@@ -120,6 +121,13 @@ def panels(figure: Figure, count: int, columns: int, **shared: Any) -> list[Axes
     for panel in grid[count:]:
         panel.remove()
     return list(grid[:count])
+
+
+def label_multiples(panel: Axes, ticks: Sequence[float]) -> None:
+    """Label a logarithmic x axis of multiples at `ticks` alone: 1/4, 1, 4."""
+    panel.set_xticks(ticks)
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}" if x >= 1 else f"1/{1 / x:g}"))
 
 
 def say(panel: Axes, text: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 from matplotlib.typing import LineStyleType
 
 from uad.reporting import style
@@ -42,9 +42,7 @@ def thresholds_figure(scores: VolumeScores, tallies: Tallies, places: Sequence[P
             panel.set_title(cohort_title(*place), loc="left")
             panel.set(xscale="log", xlim=(MULTIPLES[0], MULTIPLES[-1]), ylabel=METRICS["dice"].heading)
             panel.set_xlabel("threshold / chosen threshold")
-            panel.set_xticks(_TICKS)
-            panel.xaxis.set_minor_locator(NullLocator())
-            panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}" if x >= 1 else f"1/{1 / x:g}"))
+            style.label_multiples(panel, _TICKS)
             panel.set_ylim(bottom=0)
             panel.yaxis.set_major_locator(MaxNLocator(5))
         handles = [Line2D([], [], color=looks[arm["arm"]].colour, label=label_of((arm, ens)))

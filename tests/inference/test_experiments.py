@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib.text import Text
+from drawn_figures import assert_nothing_cut, texts_of
 from places import ROOT
 from torch import nn
 
@@ -193,16 +193,6 @@ def divergence(tilt):
     """KL in nats of a flat histogram against (1 + tilt) and (1 - tilt) times it, with 1e-6 on each of 500 shares."""
     tilt /= 1 + 500e-6
     return -(math.log(1 + tilt) + math.log(1 - tilt)) / 2
-
-
-def texts_of(figure):
-    return [text.get_text() for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
-
-
-def assert_nothing_cut(figure):
-    figure.draw_without_rendering()
-    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
-    assert min(box.x0, box.y0) > -0.01 and box.x1 < width + 0.01 and box.y1 < height + 0.01
 
 
 def test_contrast_figure_shows_six_columns_at_five_contrasts():

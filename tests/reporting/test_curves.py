@@ -6,7 +6,7 @@ import matplotlib.colors
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.text import Text
+from drawn_figures import texts_of
 
 from uad.common.errors import InputError
 from uad.reporting import style
@@ -42,10 +42,6 @@ def gan():
 def panel_of(figure, title):
     (panel,) = [axes for axes in figure.axes if axes.get_title(loc="left") == title]
     return panel
-
-
-def texts_of(figure):
-    return [text.get_text() for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
 
 
 def test_curve_is_read_with_empty_cells(tmp_path):

@@ -26,11 +26,14 @@ def _method_and_network() -> tuple[Any, torch.nn.Module]:
 
 
 def _training(method: Any, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[], float]:
+    from uad.methods import Batch
+
     images = torch.rand(BATCH, 1, *SIZE, generator=torch.Generator().manual_seed(0))
+    batch = Batch.of_volume(images, images > 0, "t2")
 
     def step() -> float:
         torch.manual_seed(1)
-        loss = method.loss(network, images, torch.Generator().manual_seed(1))
+        loss = method.loss(network, batch, torch.Generator().manual_seed(1))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -53,9 +56,12 @@ def their_training() -> Callable[[], float]:
     return _training(method, network, torch.optim.Adam(network.parameters(), 1e-4))
 
 
-def _inference(read: Callable[[torch.Tensor, torch.Generator], torch.Tensor]) -> Callable[[], Any]:
+def _inference(read: Callable[[Any, torch.Generator], torch.Tensor]) -> Callable[[], Any]:
+    from uad.methods import Batch
+
     images = torch.rand(SLICES, 1, *SIZE, generator=torch.Generator().manual_seed(0))
-    return lambda: read(images, torch.Generator().manual_seed(1)).numpy()
+    volume = Batch.of_volume(images, images > 0, "t2")
+    return lambda: read(volume, torch.Generator().manual_seed(1)).numpy()
 
 
 def _lively(network: torch.nn.Module) -> torch.nn.Module:
@@ -72,9 +78,9 @@ def our_inference() -> Callable[[], Any]:
     method, network = _method_and_network()
     network = ready_to_run(_lively(network))
 
-    def read(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def read(volume: Any, generator: torch.Generator) -> torch.Tensor:
         with torch.inference_mode():
-            return method.reconstruct(network, images, [T_TEST], generator)[0]
+            return method.reconstruct(network, volume, [T_TEST], generator)[0]
 
     return _inference(read)
 
@@ -83,8 +89,8 @@ def their_inference() -> Callable[[], Any]:
     method, network = _method_and_network()
     _lively(network)
 
-    def read(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def read(volume: Any, generator: torch.Generator) -> torch.Tensor:
         with torch.no_grad():
-            return method.reconstruct(network, images, [T_TEST], generator)[0]
+            return method.reconstruct(network, volume, [T_TEST], generator)[0]
 
     return _inference(read)

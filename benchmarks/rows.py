@@ -165,7 +165,7 @@ def augmentation_row() -> Row:
     generator = torch.Generator().manual_seed(0)
 
     def ours() -> torch.Tensor:
-        slices = torch.randint(SHAPE[0], (32,), generator=generator)
+        slices = torch.randint(SHAPE[0], (32, 1), generator=generator)
         return draw_augmented(volumes, torch.arange(32), slices, generator, 1.0)
 
     def theirs() -> torch.Tensor:

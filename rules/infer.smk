@@ -4,6 +4,7 @@
 rule reconstruct:
     input:
         model=lambda wc: PLAN.trained_model(**wc),
+        outputs=lambda wc: PLAN.outputs_to_rate(**wc),
         stores=stores_of,
         splits=splits_of,
         other=lambda wc: PLAN.other_inputs(wc.arm, wc.modality, int(wc.fold)),
@@ -18,7 +19,7 @@ rule reconstruct:
         "../envs/train.yaml"
     threads: CONFIG.execution.train_threads
     resources:
-        gpu=lambda wc: int(METHODS[wc.arm].trains),
+        gpu=lambda wc: int(PLAN.runs_network(wc.arm)),
         mem_mb=growing(16000),
         runtime=growing(60),
         # a resource, since another number changes no result and should rerun nothing
@@ -31,15 +32,16 @@ rule reconstruct:
             method_version=METHODS[wc.arm].RECIPE_VERSION,
             modality=wc.modality,
             cohorts=cohorts_with(wc.modality),
-            t_tests=(
-                CONFIG.inference.t_test if METHODS[wc.arm].reads_noise_levels else []
-            ),
+            **PLAN.levels_to_read(wc.arm),
             seed=CONFIG.seed,
         ),
         model=lambda wc, input: f"--model {input.model}" if input.model else "",
+        outputs=lambda wc, input: (
+            f"--outputs {input.outputs}" if input.outputs else ""
+        ),
     shell:
         "python workflow_scripts/reconstruct.py --settings {params.settings:q} --stores {input.stores:q}"
-        " --splits {input.splits:q} --fold {wildcards.fold} --threads {threads} {params.model}"
+        " --splits {input.splits:q} --fold {wildcards.fold} --threads {threads} {params.model} {params.outputs}"
         " --slices-per-pass {resources.slices_per_pass} --table {output.table:q} 2>&1 | tee {log}"
 
 

@@ -1,6 +1,7 @@
 """Reconstruct every cohort of one modality with one arm, and cache the result for scoring."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from uad.common.seeds import seed_for
 from uad.common.store import open_stores
 from uad.common.tabular import write_table
 from uad.inference.arm import load_arm
+from uad.inference.outputs import Outputs, reconstruction_of
 from uad.inference.run import run_on_cohort
 from uad.workflow.provenance import Provenance
 
@@ -24,7 +26,8 @@ def main() -> None:
     parser.add_argument("--splits", required=True, nargs="+", type=Path, help="a table per cohort")
     parser.add_argument("--fold", required=True, type=int)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--model", type=Path, help="weights of the trained arm; nothing for arms that do not train")
+    parser.add_argument("--model", type=Path, help="weights of the trained arm; nothing for arms that run no network")
+    parser.add_argument("--outputs", type=Path, help="table of the reconstructions that the arm rates")
     parser.add_argument("--slices-per-pass", type=int, default=0, help="0: a whole volume at once")
     parser.add_argument("--table", required=True, type=Path)
     arguments = parser.parse_args()
@@ -35,6 +38,7 @@ def main() -> None:
     stores, splits = open_stores(arguments.stores, modality), {path.stem: path for path in arguments.splits}
     shape = next(iter(stores.values())).images.shape[2:]
     arm = load_arm(settings, arguments.model, shape, arguments.slices_per_pass, arguments.threads)
+    others = Outputs(arguments.outputs, settings["ensemble"]) if arguments.outputs else None
     rows = []
     for cohort, store in stores.items():
         progress = job_log(f"reconstruct {name} {modality} {cohort}")
@@ -46,7 +50,8 @@ def main() -> None:
         arm.method.enter(cohort, modality, arguments.fold)
         seed = seed_for(settings["seed"], name, modality, arguments.fold, "reconstruct", cohort)
         path = arguments.table.parent / f"{cohort}.npy"
-        row = run_on_cohort(arm, store, subjects, settings["t_tests"], seed, path, progress)
+        given = partial(reconstruction_of, others, arm.method, cohort) if others else None
+        row = run_on_cohort(arm, store, subjects, settings["t_tests"], seed, path, progress, given)
         rows.append({"cohort": cohort, **row})
     provenance.write(arguments.table.parent / "provenance.json", volumes=sum(row["volumes"] for row in rows))
     write_table(pd.DataFrame(rows), arguments.table)

@@ -49,7 +49,7 @@ def main() -> None:
         if not subjects:
             raise InputError(f"{arguments.splits}: fold {fold} has no subject in split '{split}'")
         rows = [store.row(subject) for subject in subjects]
-        return SliceSource(store.images, rows, train, settings["spacing_mm"], subjects=store.subjects)
+        return SliceSource(store, rows, train, settings["spacing_mm"], method)
 
     training, validation = source("train"), source("val")
     seed = seed_for(settings["seed"], arm, modality, fold, *["pretrain"] * pretraining)

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from drawn_figures import assert_nothing_cut, texts_of
+from packed_arrays import batch_of
 from places import ROOT
 from torch import nn
 
@@ -70,7 +71,8 @@ class SeesMean(Method):
 
     reads_noise_levels = True
 
-    def reconstruct(self, network, images, t_tests, generator):
+    def reconstruct(self, network, volume, t_tests, generator):
+        images = volume.images
         mean = network.encoder(images)[:, :, None, None].expand_as(images)
         return torch.stack([mean * t / 1000 for t in t_tests])
 
@@ -80,14 +82,15 @@ class SeesNoise(Method):
 
     reads_noise_levels = True
 
-    def reconstruct(self, network, images, t_tests, generator):
+    def reconstruct(self, network, volume, t_tests, generator):
+        images = volume.images
         noise = torch.rand(images.shape, generator=generator)
         return torch.stack([torch.full_like(images, t / 1000) + (noise if t == 1000 else 0) for t in t_tests])
 
 
 class Copies(Method):
-    def reconstruct(self, network, images, t_tests, generator):
-        return images[None]
+    def reconstruct(self, network, volume, t_tests, generator):
+        return volume.images[None]
 
 
 def stub(method, network=None):
@@ -126,13 +129,17 @@ def test_cropped_condition_changes_what_the_encoder_sees_and_nothing_else():
     cropped = seeing_central_width(arm, 0.5)
     images = torch.rand(3, 1, 16, 16)
     empty_sides = images.clone()
+    given = batch_of(images)
     empty_sides[..., :4] = empty_sides[..., 12:] = 0
     with torch.inference_mode():
-        assert torch.equal(method.condition(cropped.network, images), method.condition(arm.network, empty_sides))
-        assert not torch.equal(method.condition(cropped.network, images), method.condition(arm.network, images))
+        assert torch.equal(
+            method.condition(cropped.network, given), method.condition(arm.network, batch_of(empty_sides))
+        )
+        assert not torch.equal(method.condition(cropped.network, given), method.condition(arm.network, given))
         # where the sides are empty anyway, both arms are the same
         pair = [
-            method.reconstruct(a.network, empty_sides, [500], torch.Generator().manual_seed(1)) for a in (arm, cropped)
+            method.reconstruct(a.network, batch_of(empty_sides), [500], torch.Generator().manual_seed(1))
+            for a in (arm, cropped)
         ]
     assert torch.equal(*pair)
     assert arm.network.encoder is not cropped.network.encoder  # the arm itself is as it was

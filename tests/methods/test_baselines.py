@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from packed_arrays import batch_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from uad.diffusion.patched import PatchedDenoiser, quarter_boxes
@@ -88,7 +89,7 @@ def test_vae_reductions(reduction, expected):
         def decode(self, z):
             return torch.full((len(z), 1, 4, 4), 0.5)
 
-    loss = built("vae", beta=0.1, reduction=reduction).loss(Fixed(), torch.zeros(3, 1, 4, 4), seeded())
+    loss = built("vae", beta=0.1, reduction=reduction).loss(Fixed(), batch_of(torch.zeros(3, 1, 4, 4)), seeded())
     assert loss.item() == pytest.approx(expected)
 
 
@@ -97,11 +98,11 @@ def test_vae_samples_from_the_given_generator_in_training_and_decodes_the_mean_a
     network = randomised(method.network((16, 20)))
     images = torch.rand(3, 1, 16, 20, generator=seeded())
     state = torch.get_rng_state()
-    first, again, other = (method.loss(network, images, seeded(seed)).item() for seed in (1, 1, 2))
+    first, again, other = (method.loss(network, batch_of(images), seeded(seed)).item() for seed in (1, 1, 2))
     assert first == again != other
     assert torch.equal(state, torch.get_rng_state())
     mean = network.decode(network.encode(images)[0])
-    assert torch.equal(method.reconstruct(network, images, [500], seeded())[0], mean)
+    assert torch.equal(method.reconstruct(network, batch_of(images), [500], seeded())[0], mean)
 
 
 # --- SVAE -----------------------------------------------------------------------------------------------------
@@ -203,7 +204,7 @@ def test_dae_reconstructs_the_foreground_only():
     network, images = method.network((24, 20)).eval(), torch.zeros(2, 1, 24, 20)
     images[:, :, 4:12, 4:12] = 0.5
     with torch.inference_mode():
-        output = method.reconstruct(network, images, [0], torch.Generator())[0]
+        output = method.reconstruct(network, batch_of(images), [0], torch.Generator())[0]
         assert torch.equal(output[images == 0.5], network(images)[images == 0.5])
     assert not output[images == 0].any()
 
@@ -213,12 +214,12 @@ def test_dae_noise_has_its_strength_in_the_foreground_only():
     method = built("dae", noise_res=16)  # on 16 pixels: every pixel is a node
     images = torch.full((300, 1, 16, 16), 0.5)
     images[:, :, :8] = 0.01  # at the limit, still background
-    loss = method.loss(network, images, seeded())
+    loss = method.loss(network, batch_of(images), seeded())
     noise = network.inputs[0] - images
     assert noise[:, :, 8:].std().item() == pytest.approx(0.2, abs=0.003)
     assert torch.equal(noise[:, :, :8], torch.zeros(300, 1, 8, 16))
     assert loss.item() == pytest.approx(0.25**2 / 2)  # half of the pixels, mean over all
-    method.reconstruct(network, images, [500], seeded())
+    method.reconstruct(network, batch_of(images), [500], seeded())
     assert torch.equal(network.inputs[1], images)  # no noise at test
 
 
@@ -280,7 +281,7 @@ def test_pddpm_boxes_share_one_noise_field_per_level():
     method = built("pddpm", noise=PATCHED.noise._asdict())
     images = torch.rand(3, 1, 11, 14, generator=seeded())
     network = Recorder(0.0)
-    result = method.reconstruct(network, images, [250, 500], seeded(2))
+    result = method.reconstruct(network, batch_of(images), [250, 500], seeded(2))
     assert result.shape == (2, 3, 1, 11, 14) and torch.equal(result, torch.full_like(result, 0.5))
     assert [len(x) for x in network.inputs] == [3] * 8  # one forward per level and box
     generator, x0 = seeded(2), to_signed(images)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from packed_arrays import batch_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from uad.methods import load_method
@@ -99,12 +100,14 @@ def test_turns_follow_the_share_and_the_number_of_critic_steps():
 def test_only_the_encoder_moves_in_its_turn():
     method = tiny()
     network = built(method).train()
-    method.part_loss("critic", network, slices(), torch.Generator().manual_seed(0)).backward()  # fills batch statistics
+    method.part_loss(
+        "critic", network, batch_of(slices()), torch.Generator().manual_seed(0)
+    ).backward()  # fills batch statistics
     network.zero_grad()
     statistics = {name: value.clone() for name, value in network.generator.named_buffers()}
     for part in ("generator", "critic"):
         getattr(network, part).requires_grad_(False)
-    method.part_loss("encoder", network.train(), slices(), torch.Generator().manual_seed(0)).backward()
+    method.part_loss("encoder", network.train(), batch_of(slices()), torch.Generator().manual_seed(0)).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.encoder.parameters())
     assert all(p.grad is None or not p.grad.any() for p in network.generator.parameters())
     assert all(p.grad is None or not p.grad.any() for p in network.critic.parameters())
@@ -119,8 +122,8 @@ def test_the_loss_of_the_encoder_is_a_sum_of_two_errors():
         pixels = np.square(network(2 * images - 1).numpy() - signed).mean()
         of_input, of_output = (network.critic.features(x).numpy() for x in (2 * images - 1, network(2 * images - 1)))
         features = np.square(of_output - of_input).mean()
-        assert plain.loss(network, images, torch.Generator()).item() == pytest.approx(pixels, rel=1e-5)
-        assert weighted.loss(network, images, torch.Generator()).item() == pytest.approx(
+        assert plain.loss(network, batch_of(images), torch.Generator()).item() == pytest.approx(pixels, rel=1e-5)
+        assert weighted.loss(network, batch_of(images), torch.Generator()).item() == pytest.approx(
             pixels + 3 * features, rel=1e-5
         )
     assert weighted.terms["feature_error"].item() == pytest.approx(features, rel=1e-5)
@@ -129,7 +132,7 @@ def test_the_loss_of_the_encoder_is_a_sum_of_two_errors():
 def test_the_loss_of_the_critic_is_penalty_less_distance():
     method = tiny(gradient_penalty=7.0)
     network = built(method)
-    loss = method.part_loss("critic", network, slices(), torch.Generator().manual_seed(4))
+    loss = method.part_loss("critic", network, batch_of(slices()), torch.Generator().manual_seed(4))
     terms = method.terms
     assert set(terms) == {"critic_distance", "gradient_penalty"}
     assert loss.item() == pytest.approx(
@@ -145,7 +148,7 @@ def over_steps(method, network, images, part, steps=30):
     optimizer = method.part_optimizer(part, getattr(network, part).parameters(), 1e-3)
     values = []
     for step in range(steps):
-        loss = method.part_loss(part, network.train(), images, torch.Generator().manual_seed(step))
+        loss = method.part_loss(part, network.train(), batch_of(images), torch.Generator().manual_seed(step))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -177,7 +180,7 @@ def test_losses_draw_from_the_given_generator_only(part):
     method = tiny()
 
     def loss(seed):
-        return method.part_loss(part, network, slices(), torch.Generator().manual_seed(seed)).item()
+        return method.part_loss(part, network, batch_of(slices()), torch.Generator().manual_seed(seed)).item()
 
     network = built(method)
     state = torch.get_rng_state()
@@ -194,9 +197,9 @@ def test_differences_and_second_derivatives_keep_full_precision_under_autocast()
     dtypes = []
     network.critic.features.layers[0].register_forward_hook(lambda *call: dtypes.append(call[-1].dtype))
     with torch.autocast("cpu", torch.bfloat16):
-        loss = method.part_loss("critic", network, slices(), torch.Generator().manual_seed(0))
-        drawn = method.part_loss("generator", network, slices(), torch.Generator().manual_seed(0))
-        encoded = method.part_loss("encoder", network, slices(), torch.Generator().manual_seed(0))
+        loss = method.part_loss("critic", network, batch_of(slices()), torch.Generator().manual_seed(0))
+        drawn = method.part_loss("generator", network, batch_of(slices()), torch.Generator().manual_seed(0))
+        encoded = method.part_loss("encoder", network, batch_of(slices()), torch.Generator().manual_seed(0))
     assert dtypes[:3] == [torch.bfloat16, torch.bfloat16, torch.float32]  # real, drawn, in between
     assert {value.dtype for value in (loss, drawn, encoded, *method.terms.values())} == {torch.float32}
 
@@ -206,7 +209,7 @@ def test_images_that_do_not_divide_are_padded_and_cropped(shape, blocks):
     method = tiny(blocks=blocks)
     network, images = built(method, shape).eval(), slices(2, shape)
     with torch.inference_mode():
-        output = method.reconstruct(network, images, [0], torch.Generator())
+        output = method.reconstruct(network, batch_of(images), [0], torch.Generator())
     assert output.shape == (1, 2, 1, *shape)
     assert output.min() >= 0 and output.max() <= 1
     canvas = network.generator.canvas

@@ -38,7 +38,7 @@ def listed(tmp_path):
 
 def map_of(method, cohort):
     method.enter(cohort, "t2", 0)
-    return method.anomaly_map(SCAN, np.random.default_rng(0))
+    return method.draw(SCAN, np.random.default_rng(0))
 
 
 def test_a_table_says_where_the_maps_are(listed):

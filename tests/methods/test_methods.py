@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from packed_arrays import batch_of
 
-from uad.methods import Scan, TrainsInParts, known_methods, load_method
+from uad.methods import ArrayMethod, Batch, Head, Scan, ScoringHead, TrainsInParts, known_methods, load_method
 
 SHAPE = (8, 24, 20)  # Z, Y, X
 # tiny networks for the tests, by configuration section
@@ -26,10 +27,13 @@ NEEDED = {
 }
 
 
-def built(name):
+def built(name, source="cddpm"):
     method = load_method(name)
     section = TINY.get(method.section, {}) or NEEDED.get(name, {})
-    return method(method.Params(**{k: v for k, v in section.items() if k in method.Params.model_fields}))
+    method = method(method.Params(**{k: v for k, v in section.items() if k in method.Params.model_fields}))
+    if isinstance(method, Head):
+        method.attach(built(source))
+    return method
 
 
 def scan(seed=0):
@@ -47,9 +51,25 @@ def test_the_controls_lie_apart():
     assert {load_method(name).__module__.split(".")[-2] for name in controls} == {"controls"}
 
 
-def output_of(method, network, images, seed=1):
+def slices_of(volume, method, device="cpu"):
+    """A scan as a method gets it."""
+    images, masks = (torch.from_numpy(array)[:, None] for array in (volume.image, volume.mask))
+    return Batch.of_volume(images, masks, "t2", method.context).to(device)
+
+
+def output_of(method, network, volume, seed=1):
+    """[T, Z, 1, Y, X] of a scan."""
+    if isinstance(method, ArrayMethod):
+        return torch.from_numpy(method.draw(volume, np.random.default_rng(seed)))[None, :, None]
+    if isinstance(method, ScoringHead):
+        blurred = 0.9 * volume.image.mean(axis=0, keepdims=True) * volume.mask
+        return torch.from_numpy(method.rate(volume, blurred.astype(np.float32)))[None, :, None]
+    device = next(network.parameters()).device if network is not None else "cpu"
+    slices, generator = slices_of(volume, method, device), torch.Generator().manual_seed(seed)
     with torch.inference_mode():
-        return method.reconstruct(network, images, [250, 500], torch.Generator().manual_seed(seed))
+        if method.gives == "map":
+            return method.anomaly_map(network, slices, generator)[None]
+        return method.reconstruct(network, slices, [250, 500], generator)
 
 
 @pytest.fixture(params=known_methods())
@@ -57,11 +77,23 @@ def method(request):
     return built(request.param)
 
 
+def runs_network(method):
+    return method.trains or method.starts_from == "weights"
+
+
 def network_of(method, seed=0):
-    if not method.trains:
+    if not runs_network(method):
         return None
     torch.manual_seed(seed)
-    return method.network(SHAPE[1:]).eval()
+    trained = method if method.trains else method.source
+    return trained.network(SHAPE[1:]).eval()
+
+
+def lively(network):
+    """Layers that begin at zero would hide a difference."""
+    for weight in network.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    return network
 
 
 def test_output_is_finite_of_the_right_shape_and_repeatable(method, tmp_path):
@@ -70,19 +102,26 @@ def test_output_is_finite_of_the_right_shape_and_repeatable(method, tmp_path):
         np.save(tmp_path / "scan0.npy", volume.image)
         method.params = type(method.params)(folder=str(tmp_path))
         method.enter("mslub", "t2", 0)
+    network = network_of(method)
+    first, second = (output_of(method, network, volume) for _ in range(2))
+    levels = 2 if method.reads_noise_levels else 1
+    assert first.shape == (levels, SHAPE[0], 1, *SHAPE[1:]) and torch.isfinite(first).all()
+    assert first.dtype == torch.float32
     if method.gives == "map":
-        first, second = (method.anomaly_map(volume, np.random.default_rng(3)) for _ in range(2))
-        assert first.shape == SHAPE and first.dtype == np.float32
-        assert np.isfinite(first).all() and first.min() >= 0
-    else:
-        network, images = network_of(method), torch.from_numpy(volume.image)[:, None]
-        first, second = (output_of(method, network, images).numpy() for _ in range(2))
-        levels = 2 if method.reads_noise_levels else 1
-        assert first.shape == (levels, SHAPE[0], 1, *SHAPE[1:]) and np.isfinite(first).all()
-    assert np.array_equal(first, second)
+        assert first.min() >= 0 and first.max() > 0
+    assert torch.equal(first, second)
 
 
-def trained(method, network, images, steps, learning_rate, seed=5):
+@pytest.mark.parametrize("source", ["ddpm", "pddpm", "cddpm"])
+@pytest.mark.parametrize("name", [name for name in known_methods() if load_method(name).starts_from])
+def test_a_head_starts_from_any_diffusion_arm(name, source):
+    head = built(name, source)
+    network = network_of(head)
+    output = output_of(head, network and lively(network), scan())
+    assert output.shape == (1, SHAPE[0], 1, *SHAPE[1:]) and torch.isfinite(output).all() and output.min() >= 0
+
+
+def trained(method, network, batch, steps, learning_rate, seed=5):
     """Losses of the first and last step of every part, each trained in turn on one batch."""
     losses = {}
     for part in method.parts if isinstance(method, TrainsInParts) else ("",):
@@ -91,10 +130,8 @@ def trained(method, network, images, steps, learning_rate, seed=5):
         else:
             optimizer = method.optimizer(network.parameters(), learning_rate)
         for _ in range(steps):
-            generator = torch.Generator(images.device).manual_seed(seed)
-            loss = (
-                method.part_loss(part, network, images, generator) if part else method.loss(network, images, generator)
-            )
+            generator = torch.Generator(batch.images.device).manual_seed(seed)
+            loss = method.part_loss(part, network, batch, generator) if part else method.loss(network, batch, generator)
             network.zero_grad()
             loss.backward()
             optimizer.step()
@@ -106,8 +143,8 @@ def trained(method, network, images, steps, learning_rate, seed=5):
 def test_two_training_steps_lower_the_loss_of_one_batch(method):
     if not method.trains:
         pytest.skip("nothing to train")
-    images = torch.from_numpy(scan().image)[:, None]
-    losses = trained(method, network_of(method).train(), images, steps=3, learning_rate=1e-3)
+    slices = slices_of(scan(), method)
+    losses = trained(method, network_of(method).train(), slices, steps=3, learning_rate=1e-3)
     for part, values in losses.items():
         assert values[-1] < values[0], part
 
@@ -119,7 +156,7 @@ def test_every_weight_is_trained(method):
     network = network_of(method).train()
     moved = network_of(method).state_dict()
     # zero-initialised layers let gradients through only after they have moved
-    trained(method, network, torch.from_numpy(scan().image)[:, None], steps=4, learning_rate=1e-2)
+    trained(method, network, slices_of(scan(), method), steps=4, learning_rate=1e-2)
     idle = {name for name, weight in network.named_parameters() if torch.equal(weight, moved[name])}
     # a constant added to all features of the critic cancels in every loss; its last block has two, as published
     constant = {f"critic.features.layers.2.{place}.bias" for place in ("branch.5", "shortcut.1")}
@@ -136,24 +173,25 @@ def test_parts_take_turns_over_the_whole_training(method):
 
 @pytest.mark.slow
 def test_output_does_not_depend_on_the_slices_per_pass(method):
-    if method.gives == "map":
-        pytest.skip("draws a map of its own")
-    network, images = network_of(method), torch.from_numpy(scan().image)[:, None]
+    if isinstance(method, (ArrayMethod, ScoringHead)):
+        pytest.skip("works on arrays")
+    network = network_of(method)
     if network:
-        for weight in network.parameters():  # zero-initialised layers would hide a difference
-            torch.nn.init.normal_(weight, std=0.1)
-    whole = output_of(method, network, images)
+        lively(network)
+    whole = output_of(method, network, scan())
     method.slices_per_pass = 3
-    assert torch.allclose(output_of(method, network, images), whole, rtol=1e-4, atol=1e-5 * whole.abs().max())
+    if isinstance(method, Head):
+        method.source.slices_per_pass = 3
+    assert torch.allclose(output_of(method, network, scan()), whole, rtol=1e-4, atol=1e-5 * whole.abs().max())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_cpu_and_gpu_agree(method):
-    if not method.trains:
+    if not runs_network(method):
         pytest.skip("no network")
-    network, images = network_of(method), torch.from_numpy(scan().image)[:, None]
-    cpu = output_of(method, network, images)
-    gpu = output_of(type(method)(method.params), network.cuda(), images.cuda()).cpu()
+    network = network_of(method)
+    cpu = output_of(method, network, scan())
+    gpu = output_of(method, network.cuda(), scan()).cpu()
     assert torch.allclose(cpu, gpu, rtol=1e-4, atol=1e-4 * cpu.abs().max())
 
 
@@ -163,10 +201,10 @@ def test_model_files_round_trip(method, tmp_path):
     from uad.common.errors import InputError
     from uad.networks.weights import load_model, save_model
 
-    network, images = network_of(method), torch.from_numpy(scan().image)[:, None]
+    network, volume = network_of(method), scan()
     save_model(network, tmp_path / "model.safetensors", {"method": "this"})
     again = load_model(network_of(method, seed=9), tmp_path / "model.safetensors", {"method": "this"})
-    assert torch.equal(output_of(method, network, images), output_of(method, again, images))
+    assert torch.equal(output_of(method, network, volume), output_of(method, again, volume))
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes()[:-100])
     with pytest.raises(InputError, match="not a model of this arm"):
         load_model(network_of(method), tmp_path / "cut.safetensors", {})
@@ -187,14 +225,13 @@ def test_thresh_is_the_image_inside_the_brain():
     image = np.array(volume.image)
     image[0, 0, 0] = 0.9  # outside the brain
     thresh = load_method("thresh")
-    plain = thresh(thresh.Params()).anomaly_map(volume._replace(image=image), np.random.default_rng(0))
+    plain = thresh(thresh.Params()).draw(volume._replace(image=image), np.random.default_rng(0))
     assert np.array_equal(plain, volume.image)
-    inverted = thresh(thresh.Params(invert=True)).anomaly_map(volume, np.random.default_rng(0))
+    inverted = thresh(thresh.Params(invert=True)).draw(volume, np.random.default_rng(0))
     assert np.allclose(inverted[volume.mask], 1 - volume.image[volume.mask])
     automatic = thresh(thresh.Params(invert="auto"))
     for modality, expected in (("t1", inverted), ("t2", volume.image)):
-        automatic.enter("wmh", modality, 0)
-        assert np.array_equal(automatic.anomaly_map(volume, np.random.default_rng(0)), expected)
+        assert np.array_equal(automatic.draw(volume._replace(modality=modality), np.random.default_rng(0)), expected)
 
 
 def test_histogram_equalisation_keeps_the_ranking():
@@ -206,7 +243,7 @@ def test_histogram_equalisation_keeps_the_ranking():
     scores = [
         average_precision_score(
             truth.ravel(),
-            thresh(thresh.Params(equalise=e)).anomaly_map(volume, np.random.default_rng(0)).ravel(),
+            thresh(thresh.Params(equalise=e)).draw(volume, np.random.default_rng(0)).ravel(),
         )
         for e in (False, True)
     ]
@@ -218,7 +255,7 @@ def test_condition_is_computed_once_per_volume():
     network = network_of(method)
     calls = []
     network.encoder.register_forward_hook(lambda *_: calls.append(1))
-    output_of(method, network, torch.from_numpy(scan().image)[:, None])
+    output_of(method, network, scan())
     assert len(calls) == 1  # for two noise levels
 
 
@@ -226,10 +263,11 @@ def test_ddpm_reads_each_level_with_new_noise():
     # docs/paper.md#inference: every forward pass of the ensemble draws its own field
     method = built("ddpm")
     network = network_of(method).train(False)
-    for p in network.parameters():
-        torch.nn.init.normal_(p, std=0.1)
+    lively(network)
     with torch.inference_mode():
-        twice = method.reconstruct(network, torch.zeros(2, 1, 24, 20), [500, 500], torch.Generator().manual_seed(0))
+        twice = method.reconstruct(
+            network, batch_of(torch.zeros(2, 1, 24, 20)), [500, 500], torch.Generator().manual_seed(0)
+        )
     assert not torch.equal(twice[0], twice[1])
 
 
@@ -243,14 +281,14 @@ def test_maps_of_another_program_are_checked(tmp_path):
     folder.mkdir()
     method.enter("wmh", "t1", 2)
     with pytest.raises(InputError, match="has neither scan0"):
-        method.anomaly_map(scan(), np.random.default_rng(0))
+        method.draw(scan(), np.random.default_rng(0))
     for values, message in ((np.zeros((2, 2, 2)), "has shape"), (np.full(SHAPE, -1.0), "at least 0")):
         np.save(folder / "scan0.npy", values)
         with pytest.raises(InputError, match=message):
-            method.anomaly_map(scan(), np.random.default_rng(0))
+            method.draw(scan(), np.random.default_rng(0))
     import nibabel
 
     (folder / "scan0.npy").unlink()
     values = np.random.default_rng(0).random(SHAPE).astype(np.float32)
     nibabel.save(nibabel.Nifti1Image(values.transpose(2, 1, 0), np.eye(4)), folder / "scan0.nii.gz")
-    assert np.array_equal(method.anomaly_map(scan(), np.random.default_rng(0)), values)
+    assert np.array_equal(method.draw(scan(), np.random.default_rng(0)), values)

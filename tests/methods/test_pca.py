@@ -72,7 +72,7 @@ def maps_in(table, cohort, shapes):
     method = MAPS(MAPS.Params(table=str(table.parents[1] / "{modality}-{fold}" / table.name)))
     method.enter(cohort, "t2", int(table.parent.name[-1]))
     rng = np.random.default_rng(0)
-    return {s: method.anomaly_map(Scan(s, image, image > 0, image), rng) for s, image in shapes.items()}
+    return {s: method.draw(Scan(s, image, image > 0, image), rng) for s, image in shapes.items()}
 
 
 @pytest.mark.parametrize(("fold", "training"), [(0, ["h0", "h1", "h2"]), (1, ["h0", "h1", "h3"])])

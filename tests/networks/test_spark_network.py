@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from packed_arrays import batch_of
 from small_spark import PAPER_CELLS, autoencoder, encoded, generator, images, pixels, randomised, spark
 
 from uad.networks.resnet import ResNetEncoder
@@ -184,7 +185,7 @@ def test_the_loss_of_a_constant_prediction_is_closed_form():
         network.decoder.to_image.weight.zero_()
         network.decoder.to_image.bias.fill_(0.3)
     x = torch.linspace(0, 1, 96).expand(4, 1, 96, 96).contiguous()
-    loss = method.loss(network, x, generator(2))
+    loss = method.loss(network, batch_of(x), generator(2))
     cells = draw_cells(x, 0.65, generator(2))
     hidden = x.double().numpy()[~pixels(cells).numpy()]
     assert len(hidden) == 4 * 6 * 32 * 32

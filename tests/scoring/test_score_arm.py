@@ -337,7 +337,8 @@ def test_a_changed_or_missing_cache_is_refused(results):
     settings = settings_of("thresh")
     table = cache_arm(results, settings)
     path = results / "reconstructions" / "thresh" / "mslub.npy"
-    Outputs(table).volume("mslub", "m3")
+    scan = Store.open(results / "store" / "mslub_t2").scan("m3")
+    Outputs(table).volume("mslub", scan)
     array = np.load(path, mmap_mode="r+")
     array[0, 0, 3, 10, 10] += 0.25
     array.flush()
@@ -345,13 +346,13 @@ def test_a_changed_or_missing_cache_is_refused(results):
         score_cached(results, settings, table)
     path.unlink()
     with pytest.raises(InputError, match=r"mslub\.npy: missing"):
-        Outputs(table).volume("mslub", "m3")
+        Outputs(table).volume("mslub", scan)
 
 
 def test_output_that_is_not_finite_is_refused(results):
     class Broken(load_method("copy")):
-        def reconstruct(self, network, images, t_tests, generator):
-            return images[None] * float("nan")
+        def reconstruct(self, network, volume, t_tests, generator):
+            return volume.images[None] * float("nan")
 
     broken = Broken(Broken.Params())
     store = Store.open(results / "store" / "mslub_t2")

@@ -20,7 +20,7 @@ def read_map(tmp_path: Path, values, edit=lambda path: None) -> None:
         edit(tmp_path / "s.npy")
     method.enter("mine", "t2", 0)
     brain = y < 16
-    method.anomaly_map(Scan("s", np.float32(brain), brain, np.uint8(0 * y)), np.random.default_rng(0))
+    method.draw(Scan("s", np.float32(brain), brain, np.uint8(0 * y)), np.random.default_rng(0))
     method.doubts()
 
 

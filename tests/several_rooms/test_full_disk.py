@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from packed_arrays import store_of
 
 from uad.common.errors import DiskFull, run_program
 from uad.common.files import atomic_path
-from uad.common.store import Store, new_array
+from uad.common.store import new_array
 from uad.config.model import TrainSettings
 from uad.inference.arm import Arm
 from uad.inference.run import run_on_cohort
@@ -157,14 +158,13 @@ def test_preprocessing_stops_and_keeps_what_is_finished(disk, workers):
 def test_training_stops_and_goes_on_from_its_last_whole_checkpoint(disk, tmp_path):
     volumes = NOISE.random((6, 6, 16, 16)).astype(np.float32)
     settings = TrainSettings(max_steps=8, batch_size=4, precision="32-true", validate_every=4, validation_slices=2)
-    method = load_method("ae")
+    kind = load_method("ae")
+    method, store = kind(kind.Params(z_dim=4)), store_of(volumes)
 
     def train(folder):
         lines = []
-        network, curve = train_arm(
-            method(method.Params(z_dim=4)), SliceSource(volumes, [0, 1, 2, 3], settings, 2.0),
-            SliceSource(volumes, [4, 5], settings, 2.0), seed=1, checkpoints=folder, threads=1, progress=lines.append,
-        )  # fmt: skip
+        sources = [SliceSource(store, rows, settings, 2.0, method) for rows in ([0, 1, 2, 3], [4, 5])]
+        network, curve = train_arm(method, *sources, seed=1, checkpoints=folder, threads=1, progress=lines.append)
         return network.state_dict(), curve, lines
 
     undisturbed, its_curve, _ = train(tmp_path / "elsewhere")
@@ -182,8 +182,7 @@ def test_training_stops_and_goes_on_from_its_last_whole_checkpoint(disk, tmp_pat
 
 def test_reconstruction_stops_before_it_works_in_vain(disk):
     images = NOISE.random((40, 10, 64, 64)).astype(np.float32)  # 3.3 MB as float16
-    index = pd.DataFrame({"row": range(40), "subject": [f"s{row}" for row in range(40)]})
-    store = Store(images, np.ones(images.shape, np.uint8), np.zeros(images.shape, np.uint8), index)
+    store = store_of(images)
     method = load_method("copy")
     lines = []
 

@@ -95,13 +95,13 @@ def draw_batches_of(folder, count):
     """Draw as many batches of training slices as there are packed subjects, and go through their validation slices."""
     pack_cohort(folder, count)()
     store = Store.open(folder / "x_t2")
-    source = SliceSource(store.images, list(range(count)), TrainSettings(batch_size=4), 2.0)
+    source = SliceSource(store, list(range(count)), TrainSettings(batch_size=4), 2.0, load_method("ae")(None))
 
     def work():
         for step in range(count):
             source.draw(source.volumes_of_step(step, 1), step % FEW)  # how many slices are read depends on the draw
         for batch in source.validation_batches(1):
-            batch.sum()
+            batch.images.sum()
 
     return work
 

@@ -132,7 +132,7 @@ def scan_of(brain, subject="s"):
 
 
 def read(method, brain, subject="s"):
-    return method.anomaly_map(scan_of(brain, subject), np.random.default_rng(0))
+    return method.draw(scan_of(brain, subject), np.random.default_rng(0))
 
 
 def test_maps_are_turned_as_their_affine_says(tmp_path):

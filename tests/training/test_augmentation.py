@@ -44,7 +44,7 @@ def torchio_slices(volume: np.ndarray, transform: tio.Transform) -> torch.Tensor
 def our_slices(volumes: np.ndarray, row: int, parameters: Parameters) -> torch.Tensor:
     depth = SHAPE[0]
     repeated = Parameters(*(value.repeat_interleave(depth, dim=0) for value in parameters))
-    return augment(volumes, torch.full((depth,), row), torch.arange(depth), repeated, SPACING)
+    return augment(volumes, torch.full((depth,), row), torch.arange(depth)[:, None], repeated, SPACING)
 
 
 def test_gamma_equals_torchio(volumes):
@@ -172,13 +172,13 @@ def test_frequencies_and_parameters_agree_with_torchio(torchio_sample):
 def test_augmented_slices_agree_with_torchio_in_distribution(torchio_sample):
     _, theirs = torchio_sample
     volume = np.random.default_rng(3).random((1, 8, 8, 8), dtype=np.float32).transpose(0, 3, 2, 1)
-    rows, slices = torch.zeros(3000, dtype=torch.long), torch.full((3000,), 5)
+    rows, slices = torch.zeros(3000, dtype=torch.long), torch.full((3000, 1), 5)
     ours = draw_augmented(volume, rows, slices, torch.Generator().manual_seed(2), SPACING)[:, 0]
     assert_same_mean(ours, theirs)
 
 
 def test_probability_zero_is_the_plain_slice_and_draws_are_reproducible(volumes):
-    rows, slices = torch.tensor([2, 0, 1, 2]), torch.tensor([0, 10, 5, 7])
+    rows, slices = torch.tensor([2, 0, 1, 2]), torch.tensor([[0], [10], [5], [7]])
     plain = draw_plain(volumes, rows, slices)
     np.testing.assert_array_equal(plain[:, 0].numpy(), volumes[[2, 0, 1, 2], [0, 10, 5, 7]])
     untouched = draw_augmented(volumes, rows, slices, torch.Generator().manual_seed(0), SPACING, 0, 0, 0, 0)
@@ -203,7 +203,7 @@ def test_reads_a_list_of_float16_memmaps_and_only_the_slices_it_needs(tmp_path, 
     stored = [Counting(array) for array in np.load(tmp_path / "volumes.npy", mmap_mode="r")]
     # Standard deviation 1 mm at 2 mm spacing: 0.5 voxels, cut at 4 * 0.5 = 2 voxels.
     parameters = neutral(2)._replace(blur_mm=torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]))
-    images = augment(stored, torch.tensor([0, 2]), torch.tensor([4, 6]), parameters, SPACING)
+    images = augment(stored, torch.tensor([0, 2]), torch.tensor([[4], [6]]), parameters, SPACING)
     assert images.dtype == torch.float32
     assert [volume.read for volume in stored] == [{4}, set(), {4, 5, 6, 7, 8}]
     np.testing.assert_allclose(images[0, 0], volumes[0, 4], atol=1e-3)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from packed_arrays import store_of
 from places import ROOT
 from safetensors.torch import load_file
 from tiny import TINY
@@ -56,13 +57,14 @@ def trained(name, folder, at=None):
     settings = TrainSettings(
         max_steps=STEPS, batch_size=4, precision="32-true", validate_every=EVERY, validation_slices=2
     )
-    method = load_method(name)
+    method, store = load_method(name), store_of(VOLUMES)
+    method = method(method.Params(**TINY[name]))
     Signalled.at = at
     lines = []
     network, curve = train_arm(
-        method(method.Params(**TINY[name])),
-        SliceSource(VOLUMES, list(range(8)), settings, 2.0),
-        SliceSource(VOLUMES, [8, 9], settings, 2.0),
+        method,
+        SliceSource(store, list(range(8)), settings, 2.0, method),
+        SliceSource(store, [8, 9], settings, 2.0, method),
         seed=3,
         checkpoints=folder,
         threads=1,

@@ -9,6 +9,7 @@ import numpy as np
 import pydantic
 import pytest
 import torch
+from packed_arrays import batch_of, store_of
 from places import ROOT, SCRIPTS
 from small_spark import PAPER_CELLS, TINY, generator, images, randomised, spark
 from torch.utils.flop_counter import FlopCounterMode
@@ -31,7 +32,7 @@ from uad.training.slices import SliceSource
 def test_every_weight_of_encoder_and_decoder_learns(depth, size):
     method = spark(encoder=TINY | {"depth": depth})
     network = randomised(method.network(size))
-    method.loss(network, images(4, 1, *size), generator()).backward()
+    method.loss(network, batch_of(images(4, 1, *size)), generator()).backward()
     silent = [name for name, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()]
     assert silent == [] and any(name.startswith("encoder.") for name, _ in network.named_parameters())
     assert not any("fc" in name for name, _ in network.named_parameters())
@@ -46,7 +47,7 @@ def test_two_steps_lower_the_loss():
     x = images(8, 1, 36, 45)
     losses = []
     for _ in range(3):
-        losses.append(method.loss(network, x, generator(3)))
+        losses.append(method.loss(network, batch_of(x), generator(3)))
         optimizer.zero_grad()
         losses[-1].backward()
         optimizer.step()
@@ -84,7 +85,9 @@ def test_it_trains_as_an_arm_does_and_the_arm_starts_from_it(tmp_path):
     method = arm(params).pretraining()
     plain = {"max_steps": 4, "batch_size": 4, "precision": "32-true", "validate_every": 2, "augment": False}
     volumes = np.random.default_rng(0).random((5, 6, 20, 24)).astype(np.float32)
-    sources = [SliceSource(volumes, rows, TrainSettings(**plain), 2.0) for rows in ([0, 1, 2, 3], [4])]
+    sources = [
+        SliceSource(store_of(volumes), rows, TrainSettings(**plain), 2.0, method) for rows in ([0, 1, 2, 3], [4])
+    ]
     network, curve = train_arm(method, *sources, seed=1, checkpoints=tmp_path / "c", threads=1, progress=print)
     assert [row["step"] for row in curve] == [2, 4] and all(np.isfinite(row["val_loss"]) for row in curve)
     path = tmp_path / "model.safetensors"

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from packed_arrays import store_of
 from tiny import TINY
 
 from uad.common.errors import InputError
@@ -13,6 +14,7 @@ from uad.training.loop import narrow_in_float32, precision_here, train_arm
 from uad.training.slices import SliceSource
 
 VOLUMES = np.random.default_rng(0).random((10, 6, 16, 16)).astype(np.float32)
+AE = load_method("ae")(load_method("ae").Params(z_dim=4))
 
 
 def settings(**changes):
@@ -26,8 +28,8 @@ def settings(**changes):
     return TrainSettings(**{**plain, **changes})
 
 
-def source(rows, **changes):
-    return SliceSource(VOLUMES, rows, settings(**changes), 2.0)
+def source(rows, method=AE, **changes):
+    return SliceSource(store_of(VOLUMES), rows, settings(**changes), 2.0, method)
 
 
 def test_an_epoch_draws_each_volume_once_and_drops_the_incomplete_batch():
@@ -50,19 +52,23 @@ def test_slices_follow_from_the_step_alone_and_are_uniform():
     drawn = source(list(range(10)), augment=False)
     rows = np.zeros(600, int)
     first, again = drawn.draw(rows, 5), drawn.draw(rows, 5)
-    assert torch.equal(first, again)
-    which = [int(np.argmin(((VOLUMES[0] - image.numpy()) ** 2).sum((1, 2)))) for image in first[:, 0]]
+    assert torch.equal(first.images, again.images) and torch.equal(first.positions, again.positions)
+    which = [int(np.argmin(((VOLUMES[0] - image.numpy()) ** 2).sum((1, 2)))) for image in first.images[:, 0]]
+    assert which == first.positions.tolist()
     counts = np.bincount(which, minlength=6)
     assert counts.min() > 60  # 100 expected, standard deviation 9
 
 
 def test_fixed_validation_repeats_and_random_validation_does_not():
     fixed = source([0, 1], validation="fixed")
-    assert all(torch.equal(a, b) for a, b in zip(fixed.validation_batches(1), fixed.validation_batches(2), strict=True))
+    assert all(
+        torch.equal(a.images, b.images)
+        for a, b in zip(fixed.validation_batches(1), fixed.validation_batches(2), strict=True)
+    )
     assert sum(len(batch) for batch in fixed.validation_batches(1)) == 4
     random = source([0, 1], validation="random")  # D14: one random, augmented slice per volume
     assert sum(len(batch) for batch in random.validation_batches(1)) == 2
-    assert not torch.equal(next(random.validation_batches(1)), next(random.validation_batches(2)))
+    assert not torch.equal(next(random.validation_batches(1)).images, next(random.validation_batches(2)).images)
 
 
 class _Killed(Exception):
@@ -82,8 +88,8 @@ def trained(name, folder, stop_at=None, **options):
 
     network, curve = train_arm(
         tiny,
-        source(list(range(8))),
-        source([8, 9]),
+        source(list(range(8)), tiny),
+        source([8, 9], tiny),
         seed=3,
         checkpoints=folder,
         threads=1,
@@ -153,7 +159,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_scans(tmp_path):
     volumes = VOLUMES.copy()
     volumes[3] = np.nan
     names = [f"scan{row}" for row in range(10)]
-    broken = SliceSource(volumes, list(range(10)), settings(augment=False), 2.0, subjects=names)
+    broken = SliceSource(store_of(volumes, names), list(range(10)), settings(augment=False), 2.0, AE)
     step = next(step for step in range(12) if 3 in broken.volumes_of_step(step, 0))
     with pytest.raises(InputError, match=f"nan at step {step}, batch of .*scan3"):
         train_arm(method, broken, source([8]), seed=0, checkpoints=tmp_path, threads=1, progress=print)
@@ -196,10 +202,11 @@ _SMALL = {
 @pytest.mark.parametrize("name", sorted(_SMALL))
 def test_every_method_learns_in_bfloat16(name, tmp_path):
     # a dtype that only float32 has would stop here, not on the first processor with bfloat16
-    method = load_method(name)
-    training, validation = (source(rows, precision="bf16-mixed") for rows in (range(8), [8, 9]))
+    kind = load_method(name)
+    method = kind(kind.Params.model_validate(_SMALL[name]))
+    training, validation = (source(rows, method, precision="bf16-mixed") for rows in (range(8), [8, 9]))
     network, curve = train_arm(
-        method(method.Params.model_validate(_SMALL[name])),
+        method,
         training,
         validation,
         seed=3,

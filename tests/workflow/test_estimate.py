@@ -184,8 +184,8 @@ class OneLayer(AE):
 class OneLayerOfLevels(OneLayer):
     reads_noise_levels = True
 
-    def reconstruct(self, network, images, t_tests, generator):
-        return torch.stack([network(images) for _ in t_tests])
+    def reconstruct(self, network, volume, t_tests, generator):
+        return torch.stack([network(volume.images) for _ in t_tests])
 
 
 def test_operations_of_a_layer_are_those_of_its_formula():

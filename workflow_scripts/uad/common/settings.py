@@ -42,4 +42,4 @@ RulePath = Annotated[UserPath, AfterValidator(_no_braces)]  # stands in the inpu
 class Section(BaseModel):
     """A block of the configuration."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)

@@ -30,16 +30,18 @@ class Store:
     images: [N, Z, Y, X] float16 or float32 in [0, 1], background 0 (but D38); y grows to posterior, x to patient left.
     masks: uint8 {0, 1}, brain.  labels: uint8 {0 none, 1 lesion, 2 excluded from evaluation}.
     index: row, subject, site, scanner (text), age (years, NaN: unknown), lesion_ml.
+    modality: t1 or t2.
     """
 
     images: np.ndarray
     masks: np.ndarray
     labels: np.ndarray
     index: pd.DataFrame
+    modality: str
 
     @classmethod
     def open(cls, prefix: str | Path) -> Store:
-        """Map a store into memory, read-only.
+        """Map a store into memory, read-only; `prefix` is `<folder>/<cohort>_<modality>`.
 
         Raises:
             InputError: a file is missing or damaged, or arrays and index do not fit each other.
@@ -57,7 +59,8 @@ class Store:
         if index["row"].tolist() != [str(row) for row in range(len(index))]:
             raise InputError(f"{index_path(prefix)}: its rows are not 0, 1, 2, ...; pack the cohort again")
         typed = index.astype({"row": int, "lesion_ml": float})
-        return cls(images, masks, labels, typed.assign(age=pd.to_numeric(index["age"], errors="coerce")))
+        typed = typed.assign(age=pd.to_numeric(index["age"], errors="coerce"))
+        return cls(images, masks, labels, typed, Path(prefix).name.rpartition("_")[2])
 
     @property
     def subjects(self) -> list[str]:
@@ -78,7 +81,8 @@ class Store:
     def scan(self, subject: str) -> Scan:
         """One volume in memory, as methods read it."""
         row = self.row(subject)
-        return Scan(subject, self.images[row].astype(np.float32), self.masks[row] > 0, np.array(self.labels[row]))
+        arrays = self.images[row].astype(np.float32), self.masks[row] > 0, np.array(self.labels[row])
+        return Scan(subject, *arrays, self.modality)
 
 
 def open_stores(files: Iterable[Path], modality: str) -> dict[str, Store]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from uad.common.errors import InputError
 from uad.config.model import Config, TrainSettings
 from uad.config.protocols import protocol_values
-from uad.methods import Method, known_methods, load_method, pretraining
+from uad.methods import Head, Method, known_methods, load_method, method_of, pretraining
 
 _NOTHING = (None, "null")  # Snakemake's `--config` reads null as text
 
@@ -126,8 +126,7 @@ def method_class(config: Config, arm: str) -> type[Method]:
 
 def build_method(config: Config, arm: str) -> Method:
     """The method behind an arm with the arm's hyper-parameters."""
-    method = method_class(config, arm)
-    return method(method.Params.model_validate(arm_settings(config, arm)["params"]))
+    return method_of(arm_settings(config, arm))
 
 
 def arm_settings(config: Config, arm: str) -> dict[str, Any]:
@@ -147,11 +146,48 @@ def arm_settings(config: Config, arm: str) -> dict[str, Any]:
     ):
         checked[key] = _checked(model, values, f"arms.{arm}.{key}")
     checked["params"] = _placed(checked["params"], config, arm)
-    chunk = method(method.Params.model_validate(checked["params"])).chunk
-    batch = checked["train"]["batch_size"]
-    if batch % chunk:
+    built = method(method.Params.model_validate(checked["params"]))
+    chunk, batch = built.context if built.learns_context else 1, checked["train"]["batch_size"]
+    if chunk and batch % chunk:
         raise InputError(f"config: arms.{arm}.params.chunk: {chunk} does not divide train.batch_size, {batch}")
-    return {"arm": arm, "method": settings.method, **checked}
+    return {"arm": arm, "method": settings.method, **checked, **_source_settings(config, arm, built)}
+
+
+def _source_settings(config: Config, arm: str, method: Method) -> dict[str, Any]:
+    """{"source": arm, method and params of the arm that this one starts from}; empty for an arm on its own.
+
+    Raises:
+        InputError: the key `from` is missing, not wanted, or names an arm that will not do.
+    """
+    name, where = config.arms[arm].from_, f"arms.{arm}.from"
+    if not isinstance(method, Head):
+        if name is None:
+            return {}
+        heads = [known for known in known_methods() if load_method(known).starts_from]
+        raise InputError(
+            f"config: {where}: method {config.arms[arm].method} starts from no other arm; leave the key out "
+            f"({', '.join(heads)} do)"
+        )
+    if name is None:
+        raise InputError(f"config: {where}: method {config.arms[arm].method} needs the name of an arm to start from")
+    if name not in config.arms:
+        raise InputError(f"config: {where}: {did_you_mean(name, config.arms)}")
+    if config.arms[name].from_ is not None:
+        raise InputError(f"config: {where}: arm {name} starts from another arm itself; name that one")
+    source = arm_settings(config, name)
+    try:
+        method.attach(method_of(source))
+    except ValueError as error:
+        raise InputError(f"config: {where}: arm {name} {error}") from error
+    reading = getattr(method.params, "reading", "")
+    if reading not in (known := ["", *_readings(config, method.source)]):
+        raise InputError(f"config: arms.{arm}.params.reading: {did_you_mean(reading, known[1:])}")
+    return {"source": {key: source[key] for key in ("arm", "method", "params")}}
+
+
+def _readings(config: Config, method: Method) -> list[str]:
+    """The readings of a method's reconstructions, the main one last."""
+    return [*map(str, config.inference.t_test), "ens"] if method.reads_noise_levels else []
 
 
 def pretraining_settings(config: Config, arm: str) -> dict[str, Any]:
@@ -225,7 +261,7 @@ def _fields_at(model: type[BaseModel], path: list[Any]) -> list[str]:
         if field is None:  # an entry of a dict of models: the path's name of an arm or a cohort
             continue
         model = _model_in(field.annotation) or model
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -336,6 +336,9 @@ class PaperRow(Section):
 
 class ArmSettings(Section):
     method: str = Field(description="A file of uad/methods.")
+    from_: str | None = Field(
+        None, alias="from", description="Another arm, whose trained network or reconstructions the method starts from."
+    )
     params: dict[str, Any] = Field(default_factory=dict, description="The method's own keys.")
     train: dict[str, Any] = Field(default_factory=dict, description="Keys of `train` that differ for this arm.")
     label: str | None = Field(None, description="Name in tables and figures; default: the arm's name.")
@@ -345,7 +348,12 @@ class ArmSettings(Section):
 class InferenceSettings(Section):
     t_test: list[Annotated[int, Field(ge=1, le=1000)]] = Field([250, 500, 750], min_length=1)
     single: int = Field(500, description="Noise level of the rows without ensembling.")
-    ensemble: list[int] = [250, 500, 750]
+    ensemble: list[int] = Field([250, 500, 750], description="Levels whose mean is the reading `ens`.")
+    combine: list[Literal["gmean", "max"]] = Field(
+        [],
+        description="Further readings of the levels of `ensemble`: geometric mean, or largest, of their residuals.",
+    )
+    samples: int = Field(1, gt=0, description="Times that each level is drawn, with new noise; the mean is kept.")
 
     @model_validator(mode="after")
     def _t_tests_are_reconstructed(self) -> InferenceSettings:

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from uad.common.memory import keep_freed_memory
-from uad.methods import Method, method_of
+from uad.methods import Head, Method, method_of
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 class Arm(NamedTuple):
-    """A method with its trained network, of the class that it makes; None where it trains nothing."""
+    """A method with its trained network, of the class that it makes; a head has that of the arm it starts from.
+
+    The network is None where no network runs.
+    """
 
     method: Method
     network: Any
@@ -23,10 +26,11 @@ class Arm(NamedTuple):
 def load_arm(
     settings: Mapping[str, Any], model: Path | None, shape: tuple[int, int], slices_per_pass: int, threads: int
 ) -> Arm:
-    """An arm as its settings (`method`, `params`) and model file say.
+    """An arm as its settings (`method`, `params`, `source`) and model file say.
 
     Args:
-        model: not read for a method that trains nothing; neither is torch, which takes long to import.
+        model: of the arm, or of the one that it starts from; None where no network runs: then torch, which takes long
+            to import, stays out.
         shape: height and width of the slices.
         slices_per_pass: bounds the memory; 0: a whole volume at once.
         threads: CPU threads of torch.
@@ -35,17 +39,17 @@ def load_arm(
         InputError: the model file is not of this arm.
     """
     method = method_of(settings)
-    method.slices_per_pass = slices_per_pass or None
-    if not method.trains:
+    trained, made_by = (method.source, settings["source"]) if isinstance(method, Head) else (method, settings)
+    method.slices_per_pass = trained.slices_per_pass = slices_per_pass or None
+    if model is None:
         return Arm(method, None)
-    assert model is not None
     import torch
 
     from uad.networks.weights import load_model, recipe_of
 
     torch.set_num_threads(threads)
-    recipe = recipe_of(settings["method"], settings["params"])
-    return Arm(method, ready_to_run(load_model(method.network(shape), model, recipe)))
+    recipe = recipe_of(made_by["method"], made_by["params"])
+    return Arm(method, ready_to_run(load_model(trained.network(shape), model, recipe)))
 
 
 def ready_to_run(network: nn.Module) -> nn.Module:

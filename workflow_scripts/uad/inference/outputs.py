@@ -18,11 +18,14 @@ import pandas as pd
 
 from uad.common.errors import InputError
 from uad.common.files import atomic_path, sha256_of
+from uad.common.packed import Scan
 from uad.common.store import new_array
 from uad.common.tabular import read_table, write_table
+from uad.methods import ScoringHead
 
 TYPES: dict[str, np.dtype[Any]] = {"reconstruction": np.dtype(np.float16), "map": np.dtype(np.float32)}
-ENSEMBLE = "ens"
+ENSEMBLE = "ens"  # mean of the reconstructions over the levels of `inference.ensemble`
+COMBINATIONS = ("gmean", "max")  # of the residuals over the same levels
 
 
 class Output(NamedTuple):
@@ -69,7 +72,7 @@ def write_outputs(
 
 
 class Outputs:
-    """The outputs of one (arm, modality, fold), by its table; `ensemble`: noise levels of the reading `ens`."""
+    """The outputs of one (arm, modality, fold), by its table; `ensemble`: noise levels that are combined."""
 
     def __init__(self, table: str | Path, ensemble: Sequence[int] = ()) -> None:
         self._table, self._ensemble = read_table(table).set_index("cohort"), ensemble
@@ -79,8 +82,10 @@ class Outputs:
         """What speaks against the arm's outputs, one line per cohort in doubt."""
         return [f"{cohort}: {text}" for cohort, text in self._table["doubts"].items() if text]
 
-    def volume(self, cohort: str, subject: str, reading: str = "") -> Output:
-        """One scan in one reading: a noise level, `ens`, or "" for an arm without noise levels.
+    def volume(self, cohort: str, scan: Scan, reading: str = "") -> Output:
+        """One scan in one reading: a noise level, `ens`, one of `COMBINATIONS`, or "" for an arm without noise levels.
+
+        `gmean` and `max` are maps: the geometric mean and the largest of |scan - reconstruction| over the levels.
 
         Raises:
             InputError: the cohort's array is missing or is not the one the table was written for.
@@ -89,12 +94,27 @@ class Outputs:
         if cohort not in self._arrays:
             self._arrays[cohort] = _opened(row)
         array, rows = self._arrays[cohort]
-        values, t_tests = array[:, rows[subject]], json.loads(row["t_tests"])
+        values, t_tests = array[:, rows[scan.subject]], json.loads(row["t_tests"])
+        if reading not in (ENSEMBLE, *COMBINATIONS):
+            return Output(row["gives"], values[t_tests.index(int(reading)) if reading else 0].astype(np.float32))
+        values = values[[t_tests.index(t_test) for t_test in self._ensemble]].astype(np.float32)
         if reading == ENSEMBLE:
-            values = values[[t_tests.index(t_test) for t_test in self._ensemble]].astype(np.float32).mean(axis=0)
-        else:
-            values = values[t_tests.index(int(reading)) if reading else 0].astype(np.float32)
-        return Output(row["gives"], values)
+            return Output(row["gives"], values.mean(axis=0))
+        return Output("map", combined(np.abs(scan.image - values), reading))
+
+
+def reconstruction_of(outputs: Outputs, head: ScoringHead, cohort: str, scan: Scan) -> np.ndarray:
+    """What a scoring head rates of a scan: the reading it asks for, by default the other arm's main one."""
+    main = ENSEMBLE if head.source.reads_noise_levels else ""
+    return outputs.volume(cohort, scan, head.params.reading or main).values
+
+
+def combined(residuals: np.ndarray, how: str) -> np.ndarray:
+    """Residuals [T, ...], at least 0, as one: how is "gmean", exp(mean log), or "max"."""
+    if how == "max":
+        return residuals.max(axis=0)
+    with np.errstate(divide="ignore"):  # the mean with a 0 is 0
+        return np.exp(np.log(residuals).mean(axis=0))
 
 
 def _opened(row: pd.Series) -> tuple[np.ndarray, dict[str, int]]:

@@ -11,9 +11,20 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from uad.methods.base import Method, Scan, TrainsInParts
+from uad.methods.base import ArrayMethod, Batch, Head, Method, Scan, ScoringHead, TrainsInParts
 
-__all__ = ["Method", "Scan", "TrainsInParts", "known_methods", "load_method", "method_of"]
+__all__ = [
+    "ArrayMethod",
+    "Batch",
+    "Head",
+    "Method",
+    "Scan",
+    "ScoringHead",
+    "TrainsInParts",
+    "known_methods",
+    "load_method",
+    "method_of",
+]
 
 _SHARED = {"base", "pretraining", "settings"}
 
@@ -37,6 +48,10 @@ def load_method(name: str) -> type[Method]:
 
 
 def method_of(settings: Mapping[str, Any]) -> Method:
-    """The method of a job's settings: `method`, its name, and `params`, its hyper-parameters."""
+    """The method of a job's settings: `method`, its name, `params`, its hyper-parameters, and `source`, the same of the
+    arm that it starts from, if any."""
     kind = load_method(settings["method"])
-    return kind(kind.Params.model_validate(settings["params"]))
+    method = kind(kind.Params.model_validate(settings["params"]))
+    if isinstance(method, Head):
+        method.attach(method_of(settings["source"]))
+    return method

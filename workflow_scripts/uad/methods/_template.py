@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from uad.methods.base import Method
+from uad.methods.base import Batch, Method
 
 # The Snakefile imports this module at every start: torch and other heavy packages are imported inside the hooks.
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ class MyMethod(Method):
     Params = MyParams
     params: MyParams
     gives = "reconstruction"  # the map is then |image - reconstruction|; "map": the hook anomaly_map draws it
-    trains = True  # False: there is no network, and the hooks get None for it
     gpu_hours = 0.5  # time limit of one training at the paper's size, which a cluster is asked for
     RECIPE_VERSION = 1  # raise it when you change the numbers, and the arm's jobs run again
 
@@ -54,22 +53,25 @@ class MyMethod(Method):
             nn.Conv2d(width, 1, 5, padding=2),
         )
 
-    def loss(self, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
-        """Loss of healthy slices [B, 1, rows, columns] in [0, 1], background 0; a single number.
+    def loss(self, network: nn.Module, batch: Batch, generator: Generator) -> Tensor:
+        """Loss of healthy slices, a single number.
+
+        batch.images is [B, 1, rows, columns] in [0, 1], background 0; batch.masks is the brain, batch.positions which
+        slice of the volume each is.  `context` asks for neighbouring slices too (Batch.context).
 
         Draw random numbers from `generator` only (torch.rand(..., generator=generator)), so that a resumed training
         equals an uninterrupted one.  Parts of the loss that the learning curve should show go to
         self.terms["name"] = value.detach().
         """
-        return (network(images) - images).abs().mean()
+        return (network(batch.images) - batch.images).abs().mean()
 
-    def reconstruct(self, network: nn.Module, images: Tensor, t_tests: list[int], generator: Generator) -> Tensor:
-        """A whole volume [Z, 1, rows, columns], as healthy: [1, Z, 1, rows, columns].
+    def reconstruct(self, network: nn.Module, volume: Batch, t_tests: list[int], generator: Generator) -> Tensor:
+        """A whole volume, volume.images [Z, 1, rows, columns], as healthy: [1, Z, 1, rows, columns].
 
         by_slices keeps to the memory that `execution.slices_per_pass` allows.  A diffusion method sets
         reads_noise_levels = True and returns one reconstruction per level of `t_tests` along the first axis.
         """
-        return self.by_slices(network, images)[None]
+        return self.by_slices(network, volume.images)[None]
 
 
 # The registry looks for this name.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from uad.methods.base import Method
+from uad.methods.base import Batch, Method
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -32,11 +32,11 @@ class AE(Method):
 
         return Autoencoder(*shape, **self.params.model_dump())
 
-    def loss(self, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
-        return (network(images) - images).abs().mean()
+    def loss(self, network: nn.Module, batch: Batch, generator: Generator) -> Tensor:
+        return (network(batch.images) - batch.images).abs().mean()
 
-    def reconstruct(self, network: nn.Module, images: Tensor, t_tests: list[int], generator: Generator) -> Tensor:
-        return self.by_slices(network, images)[None]
+    def reconstruct(self, network: nn.Module, volume: Batch, t_tests: list[int], generator: Generator) -> Tensor:
+        return self.by_slices(network, volume.images)[None]
 
 
 METHOD = AE

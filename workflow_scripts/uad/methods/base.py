@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pydantic
 
-from uad.common.packed import Scan
+from uad.common.packed import WHOLE_VOLUME, Batch, Scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Generator, Tensor, nn
     from torch.optim import Optimizer
+
+__all__ = ["WHOLE_VOLUME", "ArrayMethod", "Batch", "Head", "Method", "NoParams", "Scan", "ScoringHead", "TrainsInParts"]
 
 
 class NoParams(pydantic.BaseModel):
@@ -35,10 +37,12 @@ class Method:
     section: ClassVar[str | None] = None  # configuration section that holds shared defaults of `Params`
     gives: ClassVar[str] = "reconstruction"
     trains: ClassVar[bool] = True
+    starts_from: ClassVar[Literal["weights", "outputs"] | None] = None  # what an arm takes over from another (`from`)
     reads_noise_levels: ClassVar[bool] = False  # diffusion: runs at each t_test, and as an ensemble
     postprocess: bool = True  # False: the map enters after post-processing (controls)
     control: ClassVar[bool] = False  # proves the metrics; not a competitor
-    chunk: int = 1  # consecutive slices of one volume that a training batch holds side by side
+    context: int = 1  # consecutive slices that each slice brings along (`Batch.context`), or WHOLE_VOLUME
+    learns_context: ClassVar[bool] = False  # the loss is of all of them: each counts in train.batch_size
     gpu_hours: ClassVar[float] = 1.0  # time limit of one training on one GPU, asked from the cluster
     passes: ClassVar[int] = 1  # of the network per slice that is reconstructed
     RECIPE_VERSION: ClassVar[int] = 1  # raise when the numbers change
@@ -77,11 +81,10 @@ class Method:
         """Fill the fresh network with the model file that `pretraining` made."""
         raise TypeError(f"{type(self).__name__} is not pre-trained")
 
-    def loss(self, network: Any, images: Tensor, generator: Generator) -> Tensor:
-        """Training loss of a batch of slices [B, 1, H, W] in [0, 1]; all randomness from `generator`.
+    def loss(self, network: Any, batch: Batch, generator: Generator) -> Tensor:
+        """Training loss of a batch of slices; all randomness from `generator`, which lives on their device.
 
-        B is a multiple of `chunk`: the consecutive slices of one volume follow each other.  On healthy validation
-        slices it picks the best checkpoint.
+        On healthy validation slices it picks the best checkpoint.
         """
         raise TypeError(f"{type(self).__name__} has nothing to train")
 
@@ -102,17 +105,17 @@ class Method:
         )
         return torch.cat([module(*portion) for portion in portions])
 
-    def reconstruct(self, network: Any, images: Tensor, t_tests: list[int], generator: Generator) -> Tensor:
-        """Reconstruct a volume [Z, 1, H, W] in [0, 1] once per noise level: [T, Z, 1, H, W], not clamped.
+    def reconstruct(self, network: Any, volume: Batch, t_tests: list[int], generator: Generator) -> Tensor:
+        """Reconstruct a volume of Z slices once per noise level: [T, Z, 1, H, W], in [0, 1] but not clamped.
 
-        T is 1, and `t_tests` empty, for methods without noise levels.  `generator` lives on the CPU, so that a GPU
-        sees the same noise.
+        T is 1, and `t_tests` empty, for methods without noise levels; a level that stands twice is drawn twice.
+        `generator` lives on the CPU, so that a GPU sees the same noise.
         """
         raise TypeError(f"{type(self).__name__} gives no reconstruction")
 
-    def anomaly_map(self, scan: Scan, rng: np.random.Generator) -> np.ndarray:
-        """The anomaly map [Z, H, W] of a scan, float32, not negative."""
-        raise TypeError(f"{type(self).__name__} gives no map of its own")
+    def anomaly_map(self, network: Any, volume: Batch, generator: Generator) -> Tensor:
+        """The anomaly map of a volume of Z slices: [Z, 1, H, W], not negative; `generator` lives on the CPU."""
+        raise TypeError(f"{type(self).__name__} draws no map of its own")
 
 
 class TrainsInParts(Method):
@@ -127,7 +130,7 @@ class TrainsInParts(Method):
         """Which of the `parts` moves in this step."""
         raise NotImplementedError
 
-    def part_loss(self, part: str, network: Any, images: Tensor, generator: Generator) -> Tensor:
+    def part_loss(self, part: str, network: Any, batch: Batch, generator: Generator) -> Tensor:
         """Training loss of one of the `parts`; the weights of the others are frozen meanwhile."""
         raise NotImplementedError
 
@@ -137,3 +140,61 @@ class TrainsInParts(Method):
     def judged_from(self, max_steps: int) -> int:
         """Number of steps before `loss` says anything about the network: checkpoints up to there are never best."""
         return 0
+
+
+class ArrayMethod(Method):
+    """A method without a network that works on NumPy arrays: its jobs do not wait for torch."""
+
+    gives = "map"
+    trains = False
+
+    def draw(self, scan: Scan, rng: np.random.Generator) -> np.ndarray:
+        """The anomaly map [Z, Y, X] of a scan, float32, not negative."""
+        raise NotImplementedError
+
+
+class Head(Method):
+    """A method that trains nothing and draws maps with the trained network of another arm, which `from` names.
+
+    `source` is that arm's method.  `network` in `anomaly_map` is its network, and `source.reconstruct` runs it.
+    """
+
+    gives = "map"
+    trains = False
+    starts_from: ClassVar[Literal["weights", "outputs"] | None] = "weights"
+    source: Method
+
+    def attach(self, source: Method) -> None:
+        """Called once, before any other hook.
+
+        Raises:
+            ValueError: an arm of this kind cannot be started from; says what kind can.
+        """
+        if not source.reads_noise_levels:
+            raise ValueError("has no noise levels; name a diffusion arm")
+        self.source, self.per_fold = source, source.per_fold
+
+
+class ScoringHeadParams(pydantic.BaseModel):
+    """Which of the other arm's reconstructions a scoring head looks at."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    reading: str = ""  # a noise level or `ens`; "": the one that the other arm's own rows show last
+
+
+class ScoringHead(Head):
+    """A head that draws maps from the reconstructions that another arm has left; no network runs."""
+
+    Params = ScoringHeadParams
+    params: ScoringHeadParams
+    starts_from = "outputs"
+
+    def attach(self, source: Method) -> None:
+        if source.gives != "reconstruction":
+            raise ValueError("gives no reconstruction; name an arm that does")
+        self.source, self.per_fold = source, source.per_fold
+
+    def rate(self, scan: Scan, reconstruction: np.ndarray) -> np.ndarray:
+        """The anomaly map [Z, Y, X] of a scan and its reconstruction, float32, not negative."""
+        raise NotImplementedError

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from uad.methods.base import Method
+    from uad.methods.base import Batch, Method
     from uad.networks.conditioned import ConditionedUNet
 
 
@@ -44,8 +44,8 @@ class ConditionedDDPM(DDPM):
 
         load_encoder(network.encoder, weights, SparK.of(self.params))
 
-    def condition(self, network: ConditionedUNet, images: Tensor) -> Tensor:
-        return self.by_slices(network.encoder, images)
+    def condition(self, network: ConditionedUNet, batch: Batch) -> Tensor:
+        return self.by_slices(network.encoder, batch.images)
 
 
 METHOD = ConditionedDDPM

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pydantic
 
-from uad.methods.base import Method
+from uad.methods.base import Batch, Method
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -40,15 +40,16 @@ class DAE(Method):
             raise ValueError(f"slices of {shape[0]}x{shape[1]} are too small for params.depth {self.params.depth}")
         return network
 
-    def loss(self, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
+    def loss(self, network: nn.Module, batch: Batch, generator: Generator) -> Tensor:
+        images = batch.images
         foreground = images > FOREGROUND
         noise = coarse_noise(images, self.params.noise_res, generator) * self.params.noise_std
         noise = shifted(noise, self.params.roll, generator) * foreground
         return ((network(images + noise) - images).square() * foreground).mean()
 
-    def reconstruct(self, network: nn.Module, images: Tensor, t_tests: list[int], generator: Generator) -> Tensor:
+    def reconstruct(self, network: nn.Module, volume: Batch, t_tests: list[int], generator: Generator) -> Tensor:
         # the loss says nothing about the background, so the network's output there is left out
-        return (self.by_slices(network, images) * (images > FOREGROUND))[None]
+        return (self.by_slices(network, volume.images) * (volume.images > FOREGROUND))[None]
 
 
 def coarse_noise(images: Tensor, nodes: int, generator: Generator) -> Tensor:

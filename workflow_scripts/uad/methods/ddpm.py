@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from uad.methods.base import Method
+from uad.methods.base import Batch, Method
 from uad.methods.settings import DiffusionSettings
 
 if TYPE_CHECKING:
@@ -36,18 +36,18 @@ class DDPM(Method):
 
         return Denoiser(NoiseOptions(**self.params.noise.model_dump()), self.params.objective)
 
-    def loss(self, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
-        return self.denoiser.loss(network, images, generator, self.condition(network, images))
+    def loss(self, network: nn.Module, batch: Batch, generator: Generator) -> Tensor:
+        return self.denoiser.loss(network, batch.images, generator, self.condition(network, batch))
 
-    def reconstruct(self, network: nn.Module, images: Tensor, t_tests: list[int], generator: Generator) -> Tensor:
+    def reconstruct(self, network: nn.Module, volume: Batch, t_tests: list[int], generator: Generator) -> Tensor:
         import torch
 
-        condition = self.condition(network, images)  # of the noise-free volume: once for all noise levels
+        condition = self.condition(network, volume)  # of the noise-free volume: once for all noise levels
         unet = partial(self.by_slices, network)
-        return torch.stack([self.denoiser.reconstruct(unet, images, t, generator, condition) for t in t_tests])
+        return torch.stack([self.denoiser.reconstruct(unet, volume.images, t, generator, condition) for t in t_tests])
 
-    def condition(self, network: Any, images: Tensor) -> Tensor | None:
-        """What the U-Net is told about the noise-free slices [B, 1, H, W]: here nothing."""
+    def condition(self, network: Any, batch: Batch) -> Tensor | None:
+        """What the U-Net is told about the noise-free slices: here nothing."""
         return None
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from uad.methods.base import TrainsInParts
+from uad.methods.base import Batch, TrainsInParts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,11 +58,12 @@ class FAnoGAN(TrainsInParts):
     def judged_from(self, max_steps: int) -> int:
         return min(round(self.params.gan_share * max_steps), max_steps - 1)
 
-    def part_loss(self, part: str, network: AdversarialAutoencoder, images: Tensor, generator: Generator) -> Tensor:
+    def part_loss(self, part: str, network: AdversarialAutoencoder, batch: Batch, generator: Generator) -> Tensor:
+        images = batch.images
         if part == "encoder":
             network.generator.eval()  # frozen: its batch statistics stay too
             network.critic.eval()
-            return self.loss(network, images, generator)
+            return self.loss(network, batch, generator)
         network.generator.train()
         if part == "generator":
             return -mean_score(network.critic, network.generator(self._latents(images, generator)))
@@ -87,9 +88,9 @@ class FAnoGAN(TrainsInParts):
         self.terms.update(critic_distance=distance.detach(), gradient_penalty=penalty.detach())
         return self.params.gradient_penalty * penalty - distance
 
-    def loss(self, network: AdversarialAutoencoder, images: Tensor, generator: Generator) -> Tensor:
+    def loss(self, network: AdversarialAutoencoder, batch: Batch, generator: Generator) -> Tensor:
         """izi_f: mean squared error of the pixels plus `kappa` times that of the critic's features."""
-        images = 2 * images - 1
+        images = 2 * batch.images - 1
         reconstruction = network(images)
         pixels = (reconstruction - images).square().mean()
         drawn, given = (network.critic.features(x).float() for x in (reconstruction, images))
@@ -97,8 +98,8 @@ class FAnoGAN(TrainsInParts):
         self.terms.update(pixel_error=pixels.detach(), feature_error=features.detach())
         return pixels + self.params.kappa * features
 
-    def reconstruct(self, network: nn.Module, images: Tensor, t_tests: list[int], generator: Generator) -> Tensor:
-        return (self.by_slices(network, 2 * images - 1)[None] + 1) / 2
+    def reconstruct(self, network: nn.Module, volume: Batch, t_tests: list[int], generator: Generator) -> Tensor:
+        return (self.by_slices(network, 2 * volume.images - 1)[None] + 1) / 2
 
 
 def mean_score(critic: Critic, images: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from uad.common.errors import InputError
 from uad.common.files import sha256_of
 from uad.common.settings import user_path
 from uad.common.tabular import read_table
-from uad.methods.base import Method, Scan
+from uad.methods.base import ArrayMethod, Scan
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +65,7 @@ class MapsParams(pydantic.BaseModel):
         return self
 
 
-class Maps(Method):
+class Maps(ArrayMethod):
     """Reads `<subject>.npy` [Z, Y, X] or `<subject>.nii.gz` [X, Y, Z] on the grid of the packed store.
 
     A NIfTI file is turned to the axes of the store as its affine says; no affine, or the identity, turns nothing.
@@ -73,8 +73,6 @@ class Maps(Method):
 
     Params = MapsParams
     params: MapsParams
-    gives = "map"
-    trains = False
     RECIPE_VERSION = 2
 
     def __init__(self, params: MapsParams) -> None:
@@ -107,7 +105,7 @@ class Maps(Method):
             self._maps = _Folder(self._folder(cohort, modality, fold))
         self._met = _Met(str(self._maps.place), self.params.outside)
 
-    def anomaly_map(self, scan: Scan, rng: np.random.Generator) -> np.ndarray:
+    def draw(self, scan: Scan, rng: np.random.Generator) -> np.ndarray:
         path = self._maps.find(scan.subject)
         values, turn = _read(path, scan.image.shape)
         self._met.add(path, scan, values, turn)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from uad.methods.base import Method
+from uad.methods.base import Batch, Method
 from uad.methods.settings import ConditionedDiffusionSettings, EncoderSettings, SparkSettings
 
 if TYPE_CHECKING:
@@ -56,10 +56,10 @@ class SparK(Method):
 
         return torch.optim.AdamW(weights, learning_rate, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
 
-    def loss(self, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
+    def loss(self, network: nn.Module, batch: Batch, generator: Generator) -> Tensor:
         from uad.networks.spark import draw_cells, hidden_pixel_error, pad_to_cells
 
-        padded, inside = pad_to_cells(images)
+        padded, inside = pad_to_cells(batch.images)
         cells = draw_cells(padded, self.params.mask_ratio, generator)
         return hidden_pixel_error(network(padded, cells), padded, cells, inside)
 

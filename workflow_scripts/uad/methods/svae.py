@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pydantic
 
+from uad.methods.base import Batch
 from uad.methods.vae import VAE, VAEParams
 
 if TYPE_CHECKING:
@@ -26,21 +27,23 @@ class SVAE(VAE):
 
     Params = SVAEParams
     params: SVAEParams
+    learns_context = True
 
     def __init__(self, params: SVAEParams) -> None:
         super().__init__(params)
-        self.chunk = params.chunk
+        self.context = params.chunk
 
     def network(self, shape: tuple[int, int]) -> nn.Module:
         from uad.networks.variational import SequenceVariationalAutoencoder
 
         return SequenceVariationalAutoencoder(*shape, **self.params.model_dump(include={"z_dim", "mixer", "layers"}))
 
-    def loss(self, network: VariationalAutoencoder, images: Tensor, generator: Generator) -> Tensor:
-        return super().loss(network, images.unflatten(0, (-1, self.chunk)), generator)
+    def loss(self, network: VariationalAutoencoder, batch: Batch, generator: Generator) -> Tensor:
+        assert batch.context is not None
+        return self.evidence_bound(network, batch.context[:, :, None], generator)
 
-    def reconstruct(self, network: nn.Module, images: Tensor, t_tests: list[int], generator: Generator) -> Tensor:
-        return network(images[None])
+    def reconstruct(self, network: nn.Module, volume: Batch, t_tests: list[int], generator: Generator) -> Tensor:
+        return network(volume.images[None])
 
 
 METHOD = SVAE

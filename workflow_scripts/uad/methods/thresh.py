@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pydantic
 
-from uad.methods.base import Method, Scan
+from uad.methods.base import ArrayMethod, Scan
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,23 +20,13 @@ class ThreshParams(pydantic.BaseModel):
     equalise: bool = False  # histogram equalisation inside the brain, as in the original
 
 
-class Thresh(Method):
+class Thresh(ArrayMethod):
     """Bright voxels are anomalous."""
 
     Params = ThreshParams
     params: ThreshParams
-    gives = "map"
-    trains = False
 
-    def __init__(self, params: ThreshParams) -> None:
-        super().__init__(params)
-        self._inverts = params.invert is True
-
-    def enter(self, cohort: str, modality: str, fold: int) -> None:
-        if self.params.invert == "auto":
-            self._inverts = modality == "t1"
-
-    def anomaly_map(self, scan: Scan, rng: np.random.Generator) -> np.ndarray:
+    def draw(self, scan: Scan, rng: np.random.Generator) -> np.ndarray:
         import numpy as np
 
         image = scan.image.astype(np.float32)
@@ -44,7 +34,7 @@ class Thresh(Method):
             from skimage.exposure import equalize_hist
 
             image = equalize_hist(image, nbins=256, mask=scan.mask).astype(np.float32)
-        if self._inverts:
+        if self.params.invert is True or (self.params.invert == "auto" and scan.modality == "t1"):
             image = 1 - image
         return np.clip(image, 0, None) * scan.mask
 

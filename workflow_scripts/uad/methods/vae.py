@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pydantic
 
-from uad.methods.base import Method
+from uad.methods.base import Batch, Method
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -36,7 +36,11 @@ class VAE(Method):
 
         return VariationalAutoencoder(*shape, z_dim=self.params.z_dim)
 
-    def loss(self, network: VariationalAutoencoder, images: Tensor, generator: Generator) -> Tensor:
+    def loss(self, network: VariationalAutoencoder, batch: Batch, generator: Generator) -> Tensor:
+        return self.evidence_bound(network, batch.images, generator)
+
+    def evidence_bound(self, network: VariationalAutoencoder, images: Tensor, generator: Generator) -> Tensor:
+        """Distance of images [..., 1, H, W] and their reconstructions plus the divergence of their latents."""
         mu, logvar = (values.float() for values in network.encode(images))
         distance = (network.decode(sample_latent(mu, logvar, generator)) - images).abs().flatten(-3)
         divergence = kl_to_standard_normal(mu, logvar)
@@ -46,8 +50,8 @@ class VAE(Method):
         self.terms["kl"] = divergence.mean().detach()  # near 0 = posterior collapse
         return distance.mean() + self.params.beta * divergence.mean()
 
-    def reconstruct(self, network: nn.Module, images: Tensor, t_tests: list[int], generator: Generator) -> Tensor:
-        return self.by_slices(network, images)[None]
+    def reconstruct(self, network: nn.Module, volume: Batch, t_tests: list[int], generator: Generator) -> Tensor:
+        return self.by_slices(network, volume.images)[None]
 
 
 def sample_latent(mu: Tensor, logvar: Tensor, generator: Generator) -> Tensor:

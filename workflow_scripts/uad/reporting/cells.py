@@ -91,7 +91,7 @@ def select_rows(metrics: pd.DataFrame, folds: Sequence[int], variant: str = "ful
 
 def check_t_test(rows: pd.DataFrame, single: str) -> None:
     """Raise `InputError` where noise levels were scored, but not the one the tables read as `ens` 0."""
-    t_tests = sorted(set(rows["t_test"]) - {"", "ens"}, key=float)
+    t_tests = sorted({t_test for t_test in rows["t_test"] if t_test.isdigit()}, key=int)
     if t_tests and single not in t_tests:
         raise InputError(f"metrics: noise level {single} was not scored; choose one of {', '.join(t_tests)}")
 

@@ -65,9 +65,10 @@ def score_arm(
 ) -> ArmScores:
     """Score one arm on every cohort of a modality.
 
-    A diffusion arm has one reading per noise level and the ensemble, the mean of the reconstructions at the levels
-    of `inference.ensemble` (docs/paper.md#inference); other arms have the single reading "". The ensemble, or the
-    single reading, is also scored with each step of the post-processing left out (Table 4).
+    A diffusion arm has one reading per noise level, the ensemble, which is the mean of the reconstructions at the
+    levels of `inference.ensemble` (docs/paper.md#inference), and those of `inference.combine`; other arms have the
+    single reading "". The ensemble, or the single reading, is also scored with each step of the post-processing left
+    out (Table 4).
 
     Args:
         settings: content of the job's settings file; without `ablation: true` no step is left out, with
@@ -83,7 +84,7 @@ def score_arm(
     """
     method, train_cohort = method_of(settings), settings["train_cohort"]
     inference = InferenceSettings.model_validate(settings["inference"])
-    readings = [*map(str, inference.t_test), ENSEMBLE] if method.reads_noise_levels else [""]
+    readings = [*map(str, inference.t_test), *inference.combine, ENSEMBLE] if method.reads_noise_levels else [""]
     main, printed = readings[-1], [reading for reading in readings if reading in ("", str(inference.single), ENSEMBLE)]
     plain = _score_settings(settings, method.postprocess)
     network = None
@@ -142,7 +143,8 @@ class _Cohort:
             yield self.volume(reading, split, subject)
 
     def volume(self, reading: str, split: str, subject: str) -> VolumeToScore:
-        scan, output = self.store.scan(subject), self.outputs.volume(self.name, subject, reading)
+        scan = self.store.scan(subject)
+        output = self.outputs.volume(self.name, scan, reading)
         return VolumeToScore(subject, split, self.sites[subject], scan.image, scan.mask, scan.label, output)
 
 

@@ -134,17 +134,19 @@ def _read(volumes: Volumes, rows: Tensor, slices: Tensor) -> Tensor:
 
 
 def augment(volumes: Volumes, rows: Tensor, slices: Tensor, parameters: Parameters, spacing_mm: float) -> Tensor:
-    """Slices of the volumes that TorchIO would give for these parameters: float32 [B, 1, Y, X].
+    """Slices of the volumes that TorchIO would give for these parameters: float32 [B, n, Y, X].
 
-    volumes: array, memmap or list, [N, Z, Y, X]; only the slices that count are read.
-    rows, slices: int64 [B], volume and slice of each sample. spacing_mm: isotropic voxel size.
+    volumes: array, memmap or list, [N, Z, Y, X]; only the slices that count are read, each once.
+    rows: int64 [B], volume of each sample. slices: int64 [B, n], those of it that are wanted; 0 beyond the volume.
+    spacing_mm: isotropic voxel size.
     """
     shape = tuple(volumes[0].shape)
     along_z, along_y, along_x = (
         axis_matrices(n, axis, parameters, spacing_mm) for axis, n in zip((2, 1, 0), shape, strict=True)
     )
-    weights = along_z[torch.arange(len(rows)), slices]
-    sample, z = torch.nonzero(weights, as_tuple=True)
+    inside = (slices >= 0) & (slices < shape[0])
+    weights = along_z[torch.arange(len(rows))[:, None], slices.clamp(0, shape[0] - 1)] * inside[..., None]
+    sample, z = torch.nonzero((weights != 0).any(dim=1), as_tuple=True)
     images = _read(volumes, rows[sample], z)
 
     counts = torch.bincount(sample, minlength=len(rows)).tolist()
@@ -154,9 +156,11 @@ def augment(volumes: Volumes, rows: Tensor, slices: Tensor, parameters: Paramete
     chosen = (parameters.bias[sample] != 0).any(dim=1)
     images[chosen] *= bias_fields(parameters.bias[sample][chosen], z[chosen], shape)
 
-    images *= weights[sample, z].float()[:, None, None]
-    combined = torch.zeros(len(rows), *shape[1:]).index_add_(0, sample, images)
-    return (along_y.float() @ combined @ along_x.float().mT)[:, None]
+    combined = torch.zeros(*slices.shape, *shape[1:])
+    for k in range(slices.shape[1]):
+        share = weights[sample, k, z].float()[:, None, None]
+        combined[:, k] = torch.zeros(len(rows), *shape[1:]).index_add_(0, sample, images * share)
+    return along_y.float()[:, None] @ combined @ along_x.float().mT[:, None]
 
 
 def draw_augmented(
@@ -169,18 +173,19 @@ def draw_augmented(
     p_bias: float = 0.25,
     p_blur: float = 0.25,
     p_ghosting: float = 0.5,
-    chunk: int = 1,
 ) -> Tensor:
-    """The slices `slices` [B] of the volumes `rows` [B], randomly augmented: float32 [B, 1, Y, X].
+    """The slices `slices` [B, n] of the volumes `rows` [B], randomly augmented: float32 [B, n, Y, X].
 
-    Arguments as for `augment`; values may leave [0, 1] (docs/paper.md#augmentation). Every `chunk` images in a row are
-    slices of one volume and share their draw, since the augmentation is that of the whole volume.
+    Arguments as for `augment`; values may leave [0, 1] (docs/paper.md#augmentation). Slices of one sample share their
+    draw, since the augmentation is that of the whole volume.
     """
-    drawn = draw_parameters(len(rows) // chunk, generator, p_gamma, p_bias, p_blur, p_ghosting)
-    parameters = Parameters(*(values.repeat_interleave(chunk, dim=0) for values in drawn))
-    return augment(volumes, rows, slices, parameters, spacing_mm)
+    drawn = draw_parameters(len(rows), generator, p_gamma, p_bias, p_blur, p_ghosting)
+    return augment(volumes, rows, slices, drawn, spacing_mm)
 
 
 def draw_plain(volumes: Volumes, rows: Tensor, slices: Tensor) -> Tensor:
-    """The slices `slices` [B] of the volumes `rows` [B] as they are: float32 [B, 1, Y, X]."""
-    return _read(volumes, rows, slices)[:, None]
+    """The slices `slices` [B, n] of the volumes `rows` [B] as they are, 0 beyond the volume: float32 [B, n, Y, X]."""
+    depth, *size = volumes[0].shape
+    inside = (slices >= 0) & (slices < depth)
+    read = _read(volumes, rows.repeat_interleave(slices.shape[1]), slices.clamp(0, depth - 1).flatten())
+    return read.view(*slices.shape, *size) * inside[..., None, None]

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 
 from uad.common.errors import InputError, Interrupted
 from uad.common.memory import keep_freed_memory
+from uad.common.packed import Batch
 from uad.common.seeds import seed_for
 from uad.methods import Method, TrainsInParts
 from uad.training.checkpoints import LearningCurve, RecipeMark, StopWhenAsked, WholeCheckpoints, read_checkpoint
@@ -70,13 +71,13 @@ class _Training(lightning.LightningModule):
             torch.default_generator.manual_seed(seed)
         return torch.Generator(self.device).manual_seed(seed)
 
-    def training_step(self, batch: tuple[int, torch.Tensor], _: int) -> torch.Tensor:
-        step, images = batch
+    def training_step(self, drawn: tuple[int, Batch], _: int) -> torch.Tensor:
+        step, batch = drawn
         self.method.terms.clear()
-        return self._loss_of_step(step, images, self._generator("step", step))
+        return self._loss_of_step(step, batch, self._generator("step", step))
 
-    def _loss_of_step(self, step: int, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        return self._checked(self.method.loss(self.network, images, generator), step)
+    def _loss_of_step(self, step: int, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+        return self._checked(self.method.loss(self.network, batch, generator), step)
 
     def _checked(self, loss: torch.Tensor, step: int, suffix: str = "") -> torch.Tensor:
         if not torch.isfinite(loss):
@@ -88,7 +89,7 @@ class _Training(lightning.LightningModule):
         self.noted = {f"train_loss{suffix}": loss.detach(), **self.method.terms}
         return loss
 
-    def validation_step(self, batch: int, _: int) -> None:
+    def validation_step(self, _: int, __: int) -> None:
         if self.global_step <= self.judged_from:
             self.log("val_loss", torch.inf, batch_size=1)
             return
@@ -96,9 +97,9 @@ class _Training(lightning.LightningModule):
         purpose = ("validation",) if fixed else ("validation", self.global_step)
         generator = self._generator(*purpose)
         losses, weights = [], []
-        for images in self.validation.validation_batches(seed_for(self.seed, *purpose)):
-            losses.append(self.method.loss(self.network, images.to(self.device), generator))
-            weights.append(len(images))
+        for batch in self.validation.validation_batches(seed_for(self.seed, *purpose)):
+            losses.append(self.method.loss(self.network, batch.to(self.device), generator))
+            weights.append(len(batch))
         counts = torch.tensor(weights, device=self.device)
         self.log("val_loss", (torch.stack(losses).float() * counts).sum() / counts.sum(), batch_size=1)
 
@@ -116,11 +117,11 @@ class _TrainingInParts(_Training):
         self.automatic_optimization = False
         self.judged_from = method.judged_from(self.settings.max_steps)
 
-    def _loss_of_step(self, step: int, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def _loss_of_step(self, step: int, batch: Batch, generator: torch.Generator) -> torch.Tensor:
         part = self.method.part_of_step(step, self.settings.max_steps)
         optimizer = self.optimizers()[self.method.parts.index(part)]  # type: ignore[index]  # one per part
         self.toggle_optimizer(optimizer)
-        loss = self._checked(self.method.part_loss(part, self.network, images, generator), step, f"_{part}")
+        loss = self._checked(self.method.part_loss(part, self.network, batch, generator), step, f"_{part}")
         optimizer.zero_grad()
         self.manual_backward(loss)
         optimizer.step()
@@ -196,15 +197,13 @@ def train_arm(
         start_from: model file of the arm's pre-training.
 
     Raises:
-        InputError: the loss is not finite, a checkpoint is damaged or of another recipe, or the arm's chunks do
-            not fit the batch or the volumes.
+        InputError: the loss is not finite, or a checkpoint is damaged or of another recipe.
         Interrupted: SIGTERM came, as a cluster sends it, or Ctrl-C; `last` is the state after the step it came in.
     """
     settings = training.settings
-    training, validation = training.in_chunks(method.chunk), validation.in_chunks(method.chunk)
     torch.set_num_threads(threads)
     torch.manual_seed(seed_for(seed, "init"))
-    network = method.network(training.images.shape[2:])
+    network = method.network(training.store.images.shape[2:])
     if start_from:
         method.start_from(network, start_from)
     kind: type[_Training] = _TrainingInParts if isinstance(method, TrainsInParts) else _Training

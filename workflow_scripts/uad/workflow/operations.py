@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from uad.config import arm_settings, build_method
 from uad.config.model import Config
-from uad.methods import Method
+from uad.methods import Batch, Method
 from uad.methods.ddpm import DDPM
 from uad.preprocessing.pack import final_shape
 
@@ -32,13 +32,17 @@ _SECONDS_PER_SCAN = {"skull_strip": 10, "register": 66, "pack": 2}
 def flop_per_slice(method: Method, shape: tuple[int, int]) -> float:
     """Operations of one forward pass per slice of `shape`; the network exists without values, so no time is spent."""
     with torch.device("meta"):
-        network, images = method.network(shape).eval(), torch.empty(method.chunk, 1, *shape)
+        network, images = method.network(shape).eval(), torch.empty(max(method.context, 1), 1, *shape)
+        volume = Batch.of_volume(images, images > 0, "t1", method.context)
         steps = torch.zeros(len(images), dtype=torch.long)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         if isinstance(method, DDPM):
-            network(images, steps, method.condition(network, images))
+            network(images, steps, method.condition(network, volume))
         else:
-            method.reconstruct(network, images, [1] if method.reads_noise_levels else [], torch.Generator())
+            if method.gives == "map":
+                method.anomaly_map(network, volume, torch.Generator())
+            else:
+                method.reconstruct(network, volume, [1] if method.reads_noise_levels else [], torch.Generator())
     return counter.get_total_flops() / len(images)
 
 

@@ -133,8 +133,28 @@ class RunPlan:
     def model_of(self, arm: str, modality: str, fold: str) -> str:
         return f"{self.results}/models/{arm}/{modality}/fold{fold}/model.safetensors"
 
+    def runs_network(self, arm: str) -> bool:
+        return self.methods[arm].trains or self.methods[arm].starts_from == "weights"
+
     def trained_model(self, arm: str, modality: str, fold: str) -> list[str]:
-        return [self.model_of(arm, modality, fold)] if self.methods[arm].trains else []
+        """The arm's model, or that of the arm it starts from; empty where no network runs."""
+        owner = self.config.arms[arm].from_ or arm
+        return [self.model_of(owner, modality, fold)] if self.runs_network(arm) else []
+
+    def outputs_to_rate(self, arm: str, modality: str, fold: str) -> list[str]:
+        """The table of another arm's reconstructions that a scoring head reads."""
+        if self.methods[arm].starts_from != "outputs":
+            return []
+        return [f"{self.results}/reconstructions/{self.config.arms[arm].from_}/{modality}/fold{fold}/arrays.tsv"]
+
+    def levels_to_read(self, arm: str) -> dict[str, list[int]]:
+        """The noise levels of an arm's reconstructions, each as often as it is drawn; of a scoring head, those that
+        the other arm's `ens` combines."""
+        inference, method = self.config.inference, self.methods[arm]
+        if method.starts_from == "outputs":
+            return {"t_tests": [], "ensemble": inference.ensemble}
+        levels = inference.t_test if method.reads_noise_levels else []
+        return {"t_tests": [level for level in levels for _ in range(inference.samples)]}
 
     def pretrained_model(self, arm: str, modality: str, fold: str) -> list[str]:
         if self.methods[arm].pretraining() is None:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from uad.methods.base import Method, Scan
+from uad.methods.base import ArrayMethod, Scan
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-class Chance(Method):
+class Chance(ArrayMethod):
     """Random numbers, untouched by post-processing (which would correlate neighbours)."""
 
-    gives = "map"
-    trains = False
     postprocess = False
     control = True
 
-    def anomaly_map(self, scan: Scan, rng: np.random.Generator) -> np.ndarray:
+    def draw(self, scan: Scan, rng: np.random.Generator) -> np.ndarray:
         import numpy as np
 
         return rng.random(scan.image.shape, dtype=np.float32)

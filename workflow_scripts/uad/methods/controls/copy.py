@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from uad.methods.base import Method
+from uad.methods.base import Batch, Method
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -16,10 +16,8 @@ class Copy(Method):
     trains = False
     control = True
 
-    def reconstruct(
-        self, network: nn.Module | None, images: Tensor, t_tests: list[int], generator: Generator
-    ) -> Tensor:
-        return images[None]
+    def reconstruct(self, network: nn.Module | None, volume: Batch, t_tests: list[int], generator: Generator) -> Tensor:
+        return volume.images[None]
 
 
 METHOD = Copy

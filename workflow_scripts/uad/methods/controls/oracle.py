@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from uad.methods.base import Method, Scan
+from uad.methods.base import ArrayMethod, Scan
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,20 +18,18 @@ class OracleParams(pydantic.BaseModel):
     postprocess: bool = False  # True: through post-processing, which shows the ceiling it leaves
 
 
-class Oracle(Method):
+class Oracle(ArrayMethod):
     """The lesion mask itself: Dice and AUPRC are 1, or the metrics are wrong."""
 
     Params = OracleParams
     params: OracleParams
-    gives = "map"
-    trains = False
     control = True
 
     def __init__(self, params: OracleParams) -> None:
         super().__init__(params)
         self.postprocess = params.postprocess
 
-    def anomaly_map(self, scan: Scan, rng: np.random.Generator) -> np.ndarray:
+    def draw(self, scan: Scan, rng: np.random.Generator) -> np.ndarray:
         import numpy as np
 
         return (scan.label == 1).astype(np.float32)

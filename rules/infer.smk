@@ -1,4 +1,5 @@
 # Reconstructions (or anomaly maps) of every cohort at every noise level, cached for scoring.
+import shlex
 
 
 rule reconstruct:
@@ -35,9 +36,11 @@ rule reconstruct:
             **PLAN.levels_to_read(wc.arm),
             seed=CONFIG.seed,
         ),
-        model=lambda wc, input: f"--model {input.model}" if input.model else "",
+        model=lambda wc, input: (
+            f"--model {shlex.quote(str(input.model))}" if input.model else ""
+        ),
         outputs=lambda wc, input: (
-            f"--outputs {input.outputs}" if input.outputs else ""
+            f"--outputs {shlex.quote(str(input.outputs))}" if input.outputs else ""
         ),
     shell:
         "python workflow_scripts/reconstruct.py --settings {params.settings:q} --stores {input.stores:q}"

@@ -224,7 +224,8 @@ def test_a_tilde_is_the_home_folder_and_a_brace_in_an_output_is_refused(monkeypa
 
 def test_every_path_of_a_shell_line_is_quoted():
     words = re.compile(r"\{((?:params|input|output)[^}]*)\}")
-    joined = {"params.model", "params.backbone", "params.start_from", "params.options"}  # quoted where they are made
+    # quoted where they are made
+    joined = {"params.model", "params.outputs", "params.backbone", "params.start_from", "params.options"}
     found = 0
     for path in (ROOT / "rules").glob("**/*.smk"):
         for block in re.findall(r"    shell:\n((?:        .*\n)+)", path.read_text()):

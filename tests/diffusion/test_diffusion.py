@@ -13,7 +13,8 @@ from torch import nn
 
 from uad.diffusion.process import Denoiser, q_sample
 from uad.diffusion.schedule import cosine_schedule
-from uad.diffusion.simplex import NoiseOptions, noise2, noise_like, octave_noise
+from uad.diffusion.noise import NoiseOptions, noise_like
+from uad.diffusion.simplex import noise2, octave_noise
 
 SCHEDULE = cosine_schedule()
 DENOISER = Denoiser(NoiseOptions())
@@ -93,13 +94,14 @@ def test_random_offset_makes_the_noise_stationary():
 @pytest.mark.parametrize("shared", [True, False])
 def test_noise_like_shares_one_field_or_draws_one_per_sample(shared):
     images = torch.zeros(3, 1, 20, 24)
-    noise = noise_like(images, seeded(), shared=shared, offset=False, half=True)
+    options = NoiseOptions(shared=shared)
+    noise = noise_like(images, seeded(), options)
     assert noise.shape == images.shape
     assert noise.dtype == torch.float32
     assert torch.equal(noise, noise.half().float())
     assert torch.equal(noise[0], noise[1]) == shared
-    assert torch.equal(noise, noise_like(images, seeded(), shared=shared, offset=False, half=True))
-    full = noise_like(images, seeded(), shared=shared, offset=False, half=False)
+    assert torch.equal(noise, noise_like(images, seeded(), options))
+    full = noise_like(images, seeded(), options._replace(half=False))
     assert 0 < (full - noise).abs().max() < 2**-10
 
 
@@ -165,7 +167,7 @@ def test_reconstruct_noises_at_index_499_and_does_not_clamp():
     assert reconstruction.dtype == torch.float32
     assert torch.equal(reconstruction, torch.full_like(x0, 2))  # (3 + 1) / 2
     assert network.t.tolist() == [499] * 5
-    noise = noise_like(x0, seeded(3), shared=True, offset=False, half=True)
+    noise = noise_like(x0, seeded(3), NoiseOptions())
     torch.testing.assert_close(network.x_t, 0.703 * (2 * x0 - 1) + 0.711 * noise, atol=3e-3, rtol=0)
 
 

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from uad.diffusion.patched import PatchedDenoiser, quarter_boxes
 from uad.diffusion.process import q_sample, to_signed
-from uad.diffusion.simplex import NoiseOptions, noise_like
+from uad.diffusion.noise import NoiseOptions, noise_like
 from uad.methods import load_method
 from uad.methods.dae import coarse_noise, shifted
 from uad.methods.vae import kl_to_standard_normal, sample_latent
@@ -286,7 +286,7 @@ def test_pddpm_boxes_share_one_noise_field_per_level():
     assert [len(x) for x in network.inputs] == [3] * 8  # one forward per level and box
     generator, x0 = seeded(2), to_signed(images)
     for level, t_test in enumerate((250, 500)):
-        field = noise_like(x0, generator, **PATCHED.noise._asdict())
+        field = noise_like(x0, generator, PATCHED.noise)
         whole = q_sample(x0, torch.full((3,), t_test - 1), field, PATCHED.schedule)
         for box, seen in zip(quarter_boxes(11, 14), network.inputs[4 * level :], strict=False):
             assert torch.equal(seen, torch.where(box, whole, x0))

@@ -66,7 +66,7 @@ def test_card_lists_the_keys_with_their_defaults(name):
 @pytest.mark.parametrize("name", [name for name in known_methods() if load_method(name).trains])
 def test_card_has_the_counted_parameters_and_operations(name, monkeypatch):
     # noise is not drawn on the meta device
-    monkeypatch.setattr(process, "noise_like", lambda images, *_, **__: torch.zeros_like(images))
+    monkeypatch.setattr(process, "noise_like", lambda images, *_: torch.zeros_like(images))
     method = load_method(name)
     method = method(method.Params())
     facts, _ = read(name)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uad.diffusion.schedule import Schedule, cosine_schedule
-from uad.diffusion.simplex import NoiseOptions, noise_like
+from uad.diffusion.noise import NoiseOptions, noise_like
 
 OBJECTIVES = ("x0", "residual")
 
@@ -89,7 +89,7 @@ class Denoiser:
 
     def noised(self, x0: Tensor, t: Tensor, generator: torch.Generator) -> Tensor:
         """x_t for x0 in [-1, 1] and indices t [B], with noise from `generator`."""
-        return q_sample(x0, t, noise_like(x0, generator, **self.noise._asdict()), self.schedule)
+        return q_sample(x0, t, noise_like(x0, generator, self.noise), self.schedule)
 
     def predict_x0(self, network: Callable[..., Tensor], t: Tensor, condition: Tensor | None, x_t: Tensor) -> Tensor:
         """The reconstruction in [-1, 1], float32, not clamped (D16)."""

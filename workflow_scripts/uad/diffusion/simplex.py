@@ -28,21 +28,6 @@ GRADIENTS = ((5, 2), (2, 5), (-5, 2), (-2, 5), (5, -2), (2, -5), (-5, -2), (-2, 
 LCG_MULTIPLIER, LCG_INCREMENT = np.int64(6364136223846793005), np.int64(1442695040888963407)
 
 
-class NoiseOptions(NamedTuple):
-    """How the diffusion arms draw their noise; the defaults are the authors' (docs/paper.md#noise, D17).
-
-    shared: one field for the whole batch. offset: move each octave's lattice at random.
-    half: round to float16. octaves, persistence, wavelength (pixels): see `octave_noise`.
-    """
-
-    shared: bool = True
-    offset: bool = False
-    half: bool = True
-    octaves: int = 6
-    persistence: float = 0.8
-    wavelength: float = 64.0
-
-
 def permutations(seeds: np.ndarray) -> np.ndarray:
     """Seeds int [B] -> int64 [B, 256]: a shuffle of 0..255 per seed, by a 64-bit congruential generator."""
     state = np.asarray(seeds, dtype=np.int64)
@@ -194,26 +179,3 @@ def octave_noise(
             geometry = _unmoved_geometry(height, width, frequency, device)
         total += persistence**octave * _lattice_noise(geometry, perm, cells[:, octave])
     return total.view(-1, height, width)
-
-
-def noise_like(
-    images: Tensor,
-    generator: torch.Generator,
-    shared: bool,
-    offset: bool,
-    half: bool,
-    octaves: int = 6,
-    persistence: float = 0.8,
-    wavelength: float = 64.0,
-) -> Tensor:
-    """Simplex noise for images [B, 1, H, W] -> float32 [B, 1, H, W] on their device, seeded by `generator`.
-
-    shared: draw one field and repeat it over the batch (a view, do not write into it). offset, octaves,
-    persistence, wavelength: see `octave_noise`. half: round through float16 (docs/paper.md#noise).
-    """
-    batch, _, height, width = images.shape
-    seeds = torch.randint(2**62, (1 if shared else batch,), generator=generator, device=generator.device)
-    field = octave_noise(height, width, seeds.cpu().numpy(), octaves, persistence, wavelength, offset, images.device)
-    if half:
-        field = field.half().float()
-    return field[:, None].expand(batch, 1, height, width)

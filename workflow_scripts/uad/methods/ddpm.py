@@ -32,7 +32,7 @@ class DDPM(Method):
     def denoiser(self) -> Denoiser:
         """How the U-Net is trained and used."""
         from uad.diffusion.process import Denoiser
-        from uad.diffusion.simplex import NoiseOptions
+        from uad.diffusion.noise import NoiseOptions
 
         return Denoiser(NoiseOptions(**self.params.noise.model_dump()), self.params.objective)
 

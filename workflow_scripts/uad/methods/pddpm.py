@@ -19,7 +19,7 @@ class PatchedDDPM(DDPM):
     @cached_property
     def denoiser(self) -> Denoiser:
         from uad.diffusion.patched import PatchedDenoiser
-        from uad.diffusion.simplex import NoiseOptions
+        from uad.diffusion.noise import NoiseOptions
 
         return PatchedDenoiser(NoiseOptions(**self.params.noise.model_dump()), self.params.objective)
 

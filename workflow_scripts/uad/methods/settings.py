@@ -35,6 +35,10 @@ class NoiseSettings(Section):
     octaves: int = Field(6, gt=0)
     persistence: PositiveNumber = 0.8
     wavelength: PositiveNumber = Field(64, description="Wavelength of the first octave in pixels.")
+    kind: Literal["simplex", "gaussian", "pyramid"] = Field(
+        "simplex", description="`pyramid`: Gaussian fields of several resolutions, as ANDi trains with."
+    )
+    discount: PositiveNumber = Field(0.8, description="Of the pyramid: weight of a level against the one before.")
 
 
 class DiffusionSettings(Section):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage
 
-SSIM_SIGMA, SSIM_RADIUS = 1.5, 5  # an 11-voxel window
+SSIM_SIGMA = 1.5  # voxels
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # for a data range of 1
 HISTOGRAM_BINS = 500
 KL_EPSILON = 1e-6
@@ -31,26 +33,44 @@ def _mean(values: np.ndarray) -> float:
 
 
 def ssim(image: np.ndarray, reconstruction: np.ndarray) -> float:
-    """Mean structural similarity of two volumes for a data range of 1, at most 1.
-
-    Three-dimensional Gaussian window, sigma 1.5, radius 5, mirrored at the borders: the numbers of
-    torchmetrics' `structural_similarity_index_measure(data_range=1.0)`.
+    """Mean structural similarity of two volumes, at most 1: `ssim_map` with a window of sigma 1.5.
 
     Args:
         image, reconstruction: [Z, Y, X]; background counts, as in the paper's reading (D21).
+    """
+    window = gaussian_window(SSIM_SIGMA, int(3.5 * SSIM_SIGMA + 0.5))
+    return float(np.mean(ssim_map(image, reconstruction, (window, window, window))))
+
+
+def gaussian_window(sigma: float, radius: int) -> np.ndarray:
+    """Gaussian weights of 2 * radius + 1 voxels, of sum 1."""
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    return weights / weights.sum()
+
+
+def ssim_map(image: np.ndarray, reconstruction: np.ndarray, windows: Sequence[np.ndarray]) -> np.ndarray:
+    """Structural similarity at every voxel for a data range of 1, float64 [Z, Y, X], at most 1.
+
+    With Gaussian windows of radius int(3.5 sigma + 0.5), mirrored at the borders, these are the numbers of
+    torchmetrics' `structural_similarity_index_measure(data_range=1.0)`.
+
+    Args:
+        windows: weights of the window along the last axes: three of them look at the volume, two at each slice alone.
     """
     # torchmetrics convolves with all 11^3 weights at once. Per volume [50, 96, 96] and on one thread it takes 10 times
     # as long (656 to 65 ms, best of 5) and 6 times the memory (175 to 31 MiB) in float32, and 24.5 GB in float64.
 
     def smooth(volume: np.ndarray) -> np.ndarray:
-        return ndimage.gaussian_filter(volume, SSIM_SIGMA, mode="mirror", radius=SSIM_RADIUS)
+        for axis, window in zip((-1, -2, -3), reversed(windows), strict=False):
+            volume = ndimage.correlate1d(volume, window, axis, mode="mirror")
+        return volume
 
     x, y = np.asarray(image, np.float64), np.asarray(reconstruction, np.float64)
     mean_x, mean_y = smooth(x), smooth(y)
     variance = np.maximum(smooth(x * x) - mean_x**2, 0) + np.maximum(smooth(y * y) - mean_y**2, 0)
     covariance = smooth(x * y) - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + SSIM_C1) / (mean_x**2 + mean_y**2 + SSIM_C1)
-    return float(np.mean(luminance * (2 * covariance + SSIM_C2) / (variance + SSIM_C2)))
+    return luminance * (2 * covariance + SSIM_C2) / (variance + SSIM_C2)
 
 
 def psnr(image: np.ndarray, reconstruction: np.ndarray) -> float:

@@ -30,6 +30,11 @@ def planted(of="ixi", **keys):
     return {"planted": {"of": of}, "cohorts": {"x": cohort | {"splits": {"val": 1, "test": 1}} | keys}}
 
 
+def head(method="mhd", **keys):
+    """An overlay with arm x, which starts from another."""
+    return {"arms": {"x": {"method": method} | keys}}
+
+
 def test_the_shipped_files_are_valid_and_ask_for_the_paper():
     config = load(ROOT / "config.yaml")
     sizes = {name: (c.splits.train, c.splits.val, c.splits.test) for name, c in config.cohorts.items()}
@@ -78,6 +83,14 @@ def test_the_shipped_files_are_valid_and_ask_for_the_paper():
         ({"planted": {"contrast": [0.3, 1.5]}}, "planted.contrast.1: Input should be less than or equal to 1"),
         ({"planted": {"per_scan": 2}}, "unknown key at planted: 'per_scan' is not known"),
         ({"arms": {"svae": {"params": {"chunk": 12}}}}, "params.chunk: 12 does not divide train.batch_size, 32"),
+        (head(), "arms.x.from: method mhd needs the name of an arm to start from"),
+        (head(**{"from": "ddpn"}), "arms.x.from: 'ddpn' is not known. Did you mean 'ddpm'?"),
+        (head(**{"from": "x"}), "arms.x.from: arm x starts from another arm itself; name that one"),
+        (head(**{"from": "ae"}), "arms.x.from: arm ae has no noise levels; name a diffusion arm"),
+        (head(method="iqa", **{"from": "pca"}), "arms.x.from: arm pca gives no reconstruction; name an arm that does"),
+        (head(method="ae", **{"from": "ddpm"}), "arms.x.from: method ae starts from no other arm; leave the key out ("),
+        (head(method="iqa", params={"reading": "400"}, **{"from": "ddpm"}), "arms.x.params.reading: '400' is not"),
+        ({"inference": {"combine": ["mean"]}}, "inference.combine.0: Input should be 'gmean' or 'max' (got 'mean')"),
     ],
 )  # fmt: skip
 def test_a_mistake_gets_one_line(overlay, message):

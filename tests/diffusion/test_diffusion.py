@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from uad.diffusion.noise import NoiseOptions, noise_like, pyramid_noise
 from uad.diffusion.process import Denoiser, q_sample
 from uad.diffusion.schedule import cosine_schedule
-from uad.diffusion.noise import NoiseOptions, noise_like
 from uad.diffusion.simplex import noise2, octave_noise
 
 SCHEDULE = cosine_schedule()
@@ -169,6 +169,27 @@ def test_reconstruct_noises_at_index_499_and_does_not_clamp():
     assert network.t.tolist() == [499] * 5
     noise = noise_like(x0, seeded(3), NoiseOptions())
     torch.testing.assert_close(network.x_t, 0.703 * (2 * x0 - 1) + 0.711 * noise, atol=3e-3, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "pyramid"])
+def test_other_noise_has_the_variance_of_its_formula(kind):
+    options = NoiseOptions(shared=False, half=False, kind=kind)
+    noise = noise_like(torch.zeros(8, 1, 96, 96), seeded(), options)
+    assert noise.shape == (8, 1, 96, 96) and noise.mean().abs() < 0.2
+    assert noise.std() == pytest.approx(1, abs=0.01)
+    assert not torch.equal(noise[0], noise[1])
+
+
+def test_a_pyramid_is_smoother_the_more_its_coarse_levels_count():
+    # white noise has no correlation between neighbours, the coarse levels have almost 1
+    def neighbours(discount):
+        noise = pyramid_noise((16, 1, 64, 64), seeded(1), discount)
+        return (noise[..., 1:] * noise[..., :-1]).mean().item()
+
+    assert neighbours(1e-6) == pytest.approx(0, abs=0.01)
+    # two white fields of variance 1; the coarse levels bring less than 0.8^2 + 0.8^4 + ... = 1.8
+    assert 0.1 < neighbours(0.8) < 1.8 / 3.8
+    assert neighbours(0.8) < neighbours(1.0)
 
 
 @pytest.mark.parametrize("t_test", [0, 1001])

@@ -12,9 +12,9 @@ import torch
 from packed_arrays import batch_of
 from torch.utils.flop_counter import FlopCounterMode
 
+from uad.diffusion.noise import NoiseOptions, noise_like
 from uad.diffusion.patched import PatchedDenoiser, quarter_boxes
 from uad.diffusion.process import q_sample, to_signed
-from uad.diffusion.noise import NoiseOptions, noise_like
 from uad.methods import load_method
 from uad.methods.dae import coarse_noise, shifted
 from uad.methods.vae import kl_to_standard_normal, sample_latent

@@ -218,6 +218,19 @@ def test_likely_hours_of_a_training_follow_from_its_operations(tmp_path):
     assert counts["reconstruct", "pddpm"] == 4 * counts["reconstruct", "ddpm"]
 
 
+@pytest.mark.slow
+def test_a_head_costs_the_passes_of_the_network_it_starts_from(tmp_path):
+    (tmp_path / "heads.yaml").write_text(
+        "inference: {samples: 2}\narms: {ssim: {method: ssim_ens, from: ddpm}, mhd: {method: mhd, from: pddpm},"
+        " andi: {method: andi, from: ddpm}}"
+    )
+    counts = operations(load(ROOT / "config.yaml", tmp_path / "heads.yaml"))
+    once = counts["reconstruct", "ddpm"] / (3 * 2)  # read at three levels, twice each
+    assert counts["reconstruct", "andi"] == pytest.approx(9 * once)
+    assert counts["reconstruct", "mhd"] == pytest.approx(10 * 4 * once)
+    assert not {("train", "mhd"), ("train", "andi"), ("reconstruct", "ssim")} & counts.keys()
+
+
 def test_limits_leave_room_for_every_likely_training_of_the_study():
     config = load(ROOT / "config.yaml")
     for (rule, arm), hours in likely_hours(config).items():

@@ -58,7 +58,7 @@ def gaussian(shape: tuple[int, ...], generator: Generator) -> Tensor:
 
 
 def pyramid_noise(shape: tuple[int, int, int, int], generator: Generator, discount: float = 0.8) -> Tensor:
-    """Gaussian fields of ever lower resolution, summed, of standard deviation 1: [B, 1, H, W] on the generator's device.
+    """Gaussian fields of ever lower resolution, summed, of standard deviation 1: [B, 1, H, W], on its device.
 
     Level i, from 0 on, counts discount^i; its sides are those of the level before divided by r^i, r uniform in 2..4 and
     drawn anew, and it is drawn up bilinearly.  A field of full size comes on top; the level with a side of one pixel is

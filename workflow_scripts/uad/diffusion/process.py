@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uad.diffusion.schedule import Schedule, cosine_schedule
 from uad.diffusion.noise import NoiseOptions, noise_like
+from uad.diffusion.schedule import Schedule, cosine_schedule
 
 OBJECTIVES = ("x0", "residual")
 

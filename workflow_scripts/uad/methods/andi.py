@@ -1,4 +1,4 @@
-"""ANDi (Frotscher et al. 2023): one-step errors of a diffusion model, pooled over noise levels.  docs/methods/andi.md"""
+"""ANDi (Frotscher et al. 2023): one-step errors of a diffusion model, pooled over levels.  docs/methods/andi.md"""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 class ANDiParams(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid")
 
-    t_tests: list[Annotated[int, pydantic.Field(ge=1, le=1000)]] = pydantic.Field(list(range(75, 200, 15)), min_length=1)
+    t_tests: list[Annotated[int, pydantic.Field(ge=1, le=1000)]] = pydantic.Field(
+        list(range(75, 200, 15)), min_length=1
+    )
     noise: Literal["source", "gaussian"] = "source"  # gaussian: whatever the network was trained with
 
 
@@ -24,6 +26,10 @@ class ANDi(Head):
 
     Params = ANDiParams
     params: ANDiParams
+
+    def __init__(self, params: ANDiParams) -> None:
+        super().__init__(params)
+        self.passes = len(params.t_tests)
 
     def anomaly_map(self, network: Any, volume: Batch, generator: Generator) -> Tensor:
         import torch

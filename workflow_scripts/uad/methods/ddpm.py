@@ -31,8 +31,8 @@ class DDPM(Method):
     @cached_property
     def denoiser(self) -> Denoiser:
         """How the U-Net is trained and used."""
-        from uad.diffusion.process import Denoiser
         from uad.diffusion.noise import NoiseOptions
+        from uad.diffusion.process import Denoiser
 
         return Denoiser(NoiseOptions(**self.params.noise.model_dump()), self.params.objective)
 

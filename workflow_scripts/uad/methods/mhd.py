@@ -31,7 +31,7 @@ class Mahalanobis(Head):
 
     def __init__(self, params: MahalanobisParams) -> None:
         super().__init__(params)
-        self.postprocess = params.postprocess
+        self.postprocess, self.passes = params.postprocess, params.samples
 
     def anomaly_map(self, network: Any, volume: Batch, generator: Generator) -> Tensor:
         import torch
@@ -51,7 +51,7 @@ class Mahalanobis(Head):
         smoothed = ndimage.gaussian_filter(scaled, (0, SMOOTHING, SMOOTHING))
         window = gaussian_window(1.0, 4)
         similarity = ssim_map(image.cpu().numpy(), drawn.mean(dim=0).cpu().numpy(), (window, window, window))
-        rated = torch.from_numpy((smoothed * (1 - similarity).clip(min=0))).to(image)
+        rated = torch.from_numpy(smoothed * (1 - similarity).clip(min=0)).to(image)
         return (rated * mask)[:, None]
 
 

@@ -18,8 +18,8 @@ class PatchedDDPM(DDPM):
 
     @cached_property
     def denoiser(self) -> Denoiser:
-        from uad.diffusion.patched import PatchedDenoiser
         from uad.diffusion.noise import NoiseOptions
+        from uad.diffusion.patched import PatchedDenoiser
 
         return PatchedDenoiser(NoiseOptions(**self.params.noise.model_dump()), self.params.objective)
 

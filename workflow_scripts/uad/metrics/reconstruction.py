@@ -52,7 +52,7 @@ def ssim_map(image: np.ndarray, reconstruction: np.ndarray, windows: Sequence[np
     """Structural similarity at every voxel for a data range of 1, float64 [Z, Y, X], at most 1.
 
     With Gaussian windows of radius int(3.5 sigma + 0.5), mirrored at the borders, these are the numbers of
-    torchmetrics' `structural_similarity_index_measure(data_range=1.0)`.
+    torchmetrics' `structural_similarity_index_measure(data_range=1.0)`, given a `kernel_size` of the same radius.
 
     Args:
         windows: weights of the window along the last axes: three of them look at the volume, two at each slice alone.

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from uad.config import arm_settings, build_method
 from uad.config.model import Config
-from uad.methods import Batch, Method
+from uad.methods import Batch, Head, Method
 from uad.methods.ddpm import DDPM
 from uad.preprocessing.pack import final_shape
 
@@ -71,21 +71,24 @@ def _preprocessing_hours(config: Config) -> dict[tuple[str, str], float]:
 
 
 def operations(config: Config) -> dict[tuple[str, str], float]:
-    """Operations of one job by (rule, arm): the trainings and reconstructions of the arms that train."""
+    """Operations of one job by (rule, arm): the trainings, and the reconstructions of the arms that run a network."""
     width, height, depth = final_shape(config.pack)
     counts = {}
     for arm in config.arms:
         method = build_method(config, arm)
-        if not method.trains:
+        trained = method.source if isinstance(method, Head) else method
+        if not (method.trains or method.starts_from == "weights"):
             continue
         try:
-            flop = flop_per_slice(method, (height, width))
+            flop = flop_per_slice(trained, (height, width))
         except (RuntimeError, TypeError):  # a network of the user's own that needs values: its time limit stands
             continue
-        train = arm_settings(config, arm)["train"]
-        counts["train", arm] = _STEP * flop * train["max_steps"] * train["batch_size"]
-        levels = len(config.inference.t_test) if method.reads_noise_levels else 1
-        counts["reconstruct", arm] = flop * levels * method.passes * depth * _scored_scans(config)
+        if method.trains:
+            train = arm_settings(config, arm)["train"]
+            counts["train", arm] = _STEP * flop * train["max_steps"] * train["batch_size"]
+        passes = method.passes if method is trained else method.passes * trained.passes
+        levels = len(config.inference.t_test) * config.inference.samples if method.reads_noise_levels else 1
+        counts["reconstruct", arm] = flop * levels * passes * depth * _scored_scans(config)
     return counts
 
 

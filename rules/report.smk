@@ -58,7 +58,7 @@ rule reproduction:
         settings=report_settings(
             "reproduction",
             **TABLES,
-            config=without(CONFIG.model_dump(mode="json"), "execution"),
+            config=without(CONFIG.model_dump(mode="json", by_alias=True), "execution"),
         ),
     shell:
         "python workflow_scripts/make_reproduction.py --settings {params.settings:q} --tables {input.tables:q}"
@@ -199,7 +199,7 @@ rule html_report:
             "report",
             spacing_mm=PLAN.store_spacing_mm(),
             left_out=PLAN.left_out,
-            config=without(CONFIG.model_dump(mode="json"), "execution"),
+            config=without(CONFIG.model_dump(mode="json", by_alias=True), "execution"),
             **section("report"),
         ),
         results=lambda wc: RESULTS,

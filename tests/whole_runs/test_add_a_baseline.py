@@ -113,8 +113,8 @@ def test_the_contract_runs_on_template_page_and_card(clone):
 
 @pytest.fixture(scope="module")
 def finished(clone):
-    """The copy with a demo of Thresh, AE and PCA that Snakemake takes for finished."""
-    others = yaml.safe_load((clone / "config.yaml").read_text())["arms"].keys() - {"thresh", "ae"}
+    """The copy with a demo of Thresh, AE, DDPM and PCA that Snakemake takes for finished."""
+    others = yaml.safe_load((clone / "config.yaml").read_text())["arms"].keys() - {"thresh", "ae", "ddpm"}
     (clone / "pca.yaml").write_text(yaml.safe_dump({"arms": {**dict.fromkeys(others), "pca-8": pca_arm()}}))
     summary = snakemake(clone, [*DEMO, "pca.yaml"], "--summary")
     for file in re.findall(r"^(results/\S+)\t", summary, re.MULTILINE):
@@ -138,6 +138,17 @@ def test_a_new_arm_adds_its_own_jobs_only(finished):
     (overlay,) = (block for block in blocks("yaml") if list(arms_of(block)) == ["mine"])
     (finished / "mine.yaml").write_text(overlay)
     assert plan(finished, "pca.yaml", "mine.yaml") == jobs_on_the_page()
+
+
+def test_heads_on_a_finished_run_train_nothing(finished):
+    (overlay,) = (block for block in blocks("yaml") if "ddpm-local" in arms_of(block))
+    methods = [name for name in known_methods() if load_method(name).starts_from]
+    heads = {name.replace("_", "-"): {"method": name, "from": "ddpm"} for name in methods}
+    (finished / "heads.yaml").write_text(yaml.safe_dump({"arms": heads | arms_of(overlay)}))
+    jobs = plan(finished, "pca.yaml", "heads.yaml")
+    own = {rule: count for rule, count in jobs.items() if count > 1}
+    assert len(heads) >= 4 and own == dict.fromkeys(("reconstruct", "score"), 2 * (len(heads) + 1))  # T1 and T2
+    assert jobs.keys() - own.keys() == jobs_on_the_page().keys() - {"train", "reconstruct", "score"}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from uad.common.recipe import versions_of, write_settings
 from uad.config import (
     arm_settings,
     in_order_of,
+    inference_of,
     pretraining_settings,
     refuse_twice,
     resolve,

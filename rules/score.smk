@@ -62,7 +62,7 @@ rule score:
             cohorts=cohorts_with(wc.modality),
             train_cohort=CONFIG.train_cohort,
             voxel_ml=round(PLAN.store_spacing_mm() ** 3 / 1000, 6),
-            inference=section("inference"),
+            inference=inference_of(CONFIG, wc.arm).model_dump(mode="json"),
             postprocess=section("postprocess"),
             threshold=section("threshold"),
             perceptual=section("perceptual"),

@@ -7,12 +7,13 @@ import yaml
 from places import ROOT
 from snakemake.exceptions import WorkflowError
 
-from uad.config import resolve
+from uad.config import arm_settings, resolve
 from uad.config.load import merge
 from uad.download.needs import fetches_hd_bet, needs_of, own_folders, write_sources
 from uad.workflow.banners import failure_banner, start_banner, success_banner
 from uad.workflow.driver import Driver
 from uad.workflow.left_out import find_left_out, read_left_out
+from uad.workflow.operations import operations
 from uad.workflow.planned_files import PlannedFiles
 from uad.workflow.run_plan import RunPlan
 
@@ -63,6 +64,20 @@ def test_a_planted_cohort_is_made_by_the_run_of_another(tmp_path):
     needs = {need.name: need.folder for need in needs_of(plan.config, plan.raw_folder)}
     assert "x" not in needs and needs["stroke-masks"] == tmp_path
     assert "stroke-masks" not in {need.name for need in needs_of(plan_of().config, plan.raw_folder)}
+
+
+def test_an_arm_may_be_another_one_read_at_other_levels():
+    read = {"method": "cddpm", "from": "cddpm-ssl", "inference": {"t_test": [100, 250, 500, 750]}}
+    plan = plan_of(arms={"levels": read})
+    config, ours = plan.config, arm_settings(plan.config, "levels")
+    assert {**ours, "arm": "cddpm-ssl"} == arm_settings(config, "cddpm-ssl") and ours["arm"] == "levels"
+    assert plan.trained_model("levels", "t1", "0") == plan.trained_model("cddpm-ssl", "t1", "0")
+    assert plan.levels_to_read("levels") == {"t_tests": [100, 250, 500, 750]}
+    assert plan.levels_to_read("cddpm") == {"t_tests": [250, 500, 750]}
+    assert not plan.trains("levels") and not any("levels" in log for log in plan.learning_curves())
+    work = operations(config)
+    assert ("train", "levels") not in work
+    assert work["reconstruct", "levels"] == pytest.approx(work["reconstruct", "cddpm-ssl"] * 4 / 3)
 
 
 def test_without_a_conditioned_arm_there_are_no_contrast_experiments():

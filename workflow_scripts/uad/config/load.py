@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from uad.common.errors import InputError
-from uad.config.model import Config, TrainSettings
+from uad.config.model import Config, InferenceSettings, TrainSettings
 from uad.config.protocols import protocol_values
 from uad.methods import Head, Method, known_methods, load_method, method_of, pretraining
 
@@ -106,6 +106,7 @@ def resolve(raw: dict[str, Any]) -> Config:
         raise InputError("\n".join(f"config: {line}" for line in _messages(error, Config))) from error
     for name in config.arms:
         arm_settings(config, name)
+        inference_of(config, name)
     for method in config.train_by_method:
         if method not in pretraining.PRETRAININGS:
             _known_method(method, f"train_by_method.{method}")
@@ -134,8 +135,11 @@ def arm_settings(config: Config, arm: str) -> dict[str, Any]:
 
     Method keys: the configuration section the method names, below the arm's `params`.
     Training keys: `train`, below `train_by_method`, below the arm's `train`.
+    An arm that is another one, read otherwise, has all of these from there.
     """
     settings = config.arms[arm]
+    if settings.from_ is not None and not issubclass(method_class(config, arm), Head):
+        return {**arm_settings(config, _same_method(config, arm)), "arm": arm}
     method = method_class(config, arm)
     section = getattr(config, method.section).model_dump(mode="json") if method.section else {}
     shared = {key: value for key, value in section.items() if key in method.Params.model_fields}
@@ -153,41 +157,69 @@ def arm_settings(config: Config, arm: str) -> dict[str, Any]:
     return {"arm": arm, "method": settings.method, **checked, **_source_settings(config, arm, built)}
 
 
-def _source_settings(config: Config, arm: str, method: Method) -> dict[str, Any]:
-    """{"source": arm, method and params of the arm that this one starts from}; empty for an arm on its own.
+def inference_of(config: Config, arm: str) -> InferenceSettings:
+    """How an arm is read: `inference`, below the arm's own `inference`."""
+    own = config.arms[arm].inference
+    if "single" in own:
+        raise InputError(f"config: arms.{arm}.inference.single: the tables print one level of all arms; set it for all")
+    values = merge(config.inference.model_dump(mode="json"), own)
+    return InferenceSettings.model_validate(_checked(InferenceSettings, values, f"arms.{arm}.inference"))
+
+
+def _other_arm(config: Config, arm: str) -> str:
+    """The arm that `from` names.
 
     Raises:
-        InputError: the key `from` is missing, not wanted, or names an arm that will not do.
+        InputError: there is none of that name, or it starts from another itself.
     """
     name, where = config.arms[arm].from_, f"arms.{arm}.from"
-    if not isinstance(method, Head):
-        if name is None:
-            return {}
-        heads = [known for known in known_methods() if load_method(known).starts_from]
-        raise InputError(
-            f"config: {where}: method {config.arms[arm].method} starts from no other arm; leave the key out "
-            f"({', '.join(heads)} do)"
-        )
     if name is None:
         raise InputError(f"config: {where}: method {config.arms[arm].method} needs the name of an arm to start from")
     if name not in config.arms:
         raise InputError(f"config: {where}: {did_you_mean(name, config.arms)}")
     if config.arms[name].from_ is not None:
         raise InputError(f"config: {where}: arm {name} starts from another arm itself; name that one")
+    return name
+
+
+def _same_method(config: Config, arm: str) -> str:
+    """The arm that this one is, read by other `inference`.
+
+    Raises:
+        InputError: as `_other_arm`; the two differ in more than that.
+    """
+    name, settings = _other_arm(config, arm), config.arms[arm]
+    if config.arms[name].method != settings.method:
+        heads = [known for known in known_methods() if load_method(known).starts_from]
+        raise InputError(
+            f"config: arms.{arm}.from: method {settings.method} starts from no arm of another method, and {name} has "
+            f"{config.arms[name].method} ({', '.join(heads)} do)"
+        )
+    for key in ("params", "train"):
+        if getattr(settings, key):
+            raise InputError(f"config: arms.{arm}.{key}: comes from arm {name}, as `from` says; leave the key out")
+    return name
+
+
+def _source_settings(config: Config, arm: str, method: Method) -> dict[str, Any]:
+    """{"source": arm, method and params of the arm that a head starts from}; empty for an arm on its own.
+
+    Raises:
+        InputError: the key `from` is missing or names an arm that will not do.
+    """
+    if not isinstance(method, Head):
+        return {}
+    name, where = _other_arm(config, arm), f"arms.{arm}.from"
     source = arm_settings(config, name)
     try:
         method.attach(method_of(source))
     except ValueError as error:
         raise InputError(f"config: {where}: arm {name} {error}") from error
     reading = getattr(method.params, "reading", "")
-    if reading not in (known := ["", *_readings(config, method.source)]):
-        raise InputError(f"config: arms.{arm}.params.reading: {did_you_mean(reading, known[1:])}")
+    levels = [*map(str, inference_of(config, name).t_test), "ens"] if method.source.reads_noise_levels else []
+    if reading not in ["", *levels]:
+        raise InputError(f"config: arms.{arm}.params.reading: {did_you_mean(reading, levels)}")
     return {"source": {key: source[key] for key in ("arm", "method", "params")}}
-
-
-def _readings(config: Config, method: Method) -> list[str]:
-    """The readings of a method's reconstructions, the main one last."""
-    return [*map(str, config.inference.t_test), "ens"] if method.reads_noise_levels else []
 
 
 def pretraining_settings(config: Config, arm: str) -> dict[str, Any]:

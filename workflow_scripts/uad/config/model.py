@@ -337,10 +337,16 @@ class PaperRow(Section):
 class ArmSettings(Section):
     method: str = Field(description="A file of uad/methods.")
     from_: str | None = Field(
-        None, alias="from", description="Another arm, whose trained network or reconstructions the method starts from."
+        None,
+        alias="from",
+        description="Another arm: a head starts from its network or reconstructions; an arm of the same method is that "
+        "arm, read by other `inference`.",
     )
     params: dict[str, Any] = Field(default_factory=dict, description="The method's own keys.")
     train: dict[str, Any] = Field(default_factory=dict, description="Keys of `train` that differ for this arm.")
+    inference: dict[str, Any] = Field(
+        default_factory=dict, description="Keys of `inference` that differ for this arm, all but `single`."
+    )
     label: str | None = Field(None, description="Name in tables and figures; default: the arm's name.")
     paper: PaperRow | None = Field(None, description="The row of the paper this arm reproduces.")
 

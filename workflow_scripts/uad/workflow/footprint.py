@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from uad.cohorts import find_adapter
-from uad.config import build_method
+from uad.config import build_method, inference_of
 from uad.config.model import CohortSettings, Config, Modality
 from uad.download.sources import read_sources
 from uad.inference.run import TYPES
@@ -94,7 +94,7 @@ def _modalities(config: Config) -> list[Modality]:
 
 def _models(config: Config) -> float:
     """Models and checkpoints of all arms, modalities and folds; what is pre-trained included."""
-    methods = [build_method(config, arm) for arm in config.arms]
+    methods = [build_method(config, arm) for arm, settings in config.arms.items() if settings.from_ is None]
     trained = [m for m in methods if m.trains] + [p for m in methods if (p := m.pretraining()) is not None]
     shape = final_shape(config.pack)[1::-1]
     return sum(_weights(m, shape) for m in trained) * _WEIGHT * config.folds * len(_modalities(config))
@@ -111,7 +111,7 @@ def _reconstructions(config: Config) -> float:
     per_voxel = 0
     for arm in config.arms:
         method = build_method(config, arm)
-        levels = len(config.inference.t_test) if method.reads_noise_levels else 1
+        levels = len(inference_of(config, arm).t_test) if method.reads_noise_levels else 1
         per_voxel += levels * (config.folds if method.per_fold else 1) * TYPES[method.gives].itemsize
     return volumes * per_voxel * prod(final_shape(config.pack))
 

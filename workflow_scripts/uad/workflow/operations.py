@@ -12,7 +12,7 @@ from math import prod
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from uad.config import arm_settings, build_method
+from uad.config import arm_settings, build_method, inference_of
 from uad.config.model import Config
 from uad.methods import Batch, Head, Method
 from uad.methods.ddpm import DDPM
@@ -83,11 +83,12 @@ def operations(config: Config) -> dict[tuple[str, str], float]:
             flop = flop_per_slice(trained, (height, width))
         except (RuntimeError, TypeError):  # a network of the user's own that needs values: its time limit stands
             continue
-        if method.trains:
+        if method.trains and config.arms[arm].from_ is None:
             train = arm_settings(config, arm)["train"]
             counts["train", arm] = _STEP * flop * train["max_steps"] * train["batch_size"]
         passes = method.passes if method is trained else method.passes * trained.passes
-        levels = len(config.inference.t_test) * config.inference.samples if method.reads_noise_levels else 1
+        inference = inference_of(config, arm)
+        levels = len(inference.t_test) * inference.samples if method.reads_noise_levels else 1
         counts["reconstruct", arm] = flop * levels * passes * depth * _scored_scans(config)
     return counts
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from uad.config import build_method
+from uad.config import build_method, inference_of
 from uad.config.model import Config
 from uad.config.places import placed_sri24
 from uad.download.needs import medicalnet_file
@@ -133,6 +133,10 @@ class RunPlan:
     def model_of(self, arm: str, modality: str, fold: str) -> str:
         return f"{self.results}/models/{arm}/{modality}/fold{fold}/model.safetensors"
 
+    def trains(self, arm: str) -> bool:
+        """Whether the arm has a training of its own."""
+        return self.methods[arm].trains and self.config.arms[arm].from_ is None
+
     def runs_network(self, arm: str) -> bool:
         return self.methods[arm].trains or self.methods[arm].starts_from == "weights"
 
@@ -150,9 +154,10 @@ class RunPlan:
     def levels_to_read(self, arm: str) -> dict[str, list[int]]:
         """The noise levels of an arm's reconstructions, each as often as it is drawn; of a scoring head, those that
         the other arm's `ens` combines."""
-        inference, method = self.config.inference, self.methods[arm]
+        method = self.methods[arm]
         if method.starts_from == "outputs":
-            return {"t_tests": [], "ensemble": inference.ensemble}
+            return {"t_tests": [], "ensemble": inference_of(self.config, self.config.arms[arm].from_ or "").ensemble}
+        inference = inference_of(self.config, arm)
         levels = inference.t_test if method.reads_noise_levels else []
         return {"t_tests": [level for level in levels for _ in range(inference.samples)]}
 
@@ -166,7 +171,8 @@ class RunPlan:
         return [
             f"{self.results}/{stage}/{arm}/{modality}/fold{fold}/log.csv"
             for arm, method in self.methods.items()
-            for stage, made in (("pretrained", method.pretraining()), ("models", method.trains))
+            if self.trains(arm)
+            for stage, made in (("pretrained", method.pretraining()), ("models", True))
             if made
             for modality in self.modalities
             for fold in self.folds_of(arm)

@@ -90,7 +90,7 @@ def test_the_shipped_files_are_valid_and_ask_for_the_paper():
         (head(method="iqa", **{"from": "pca"}), "arms.x.from: arm pca gives no reconstruction; name an arm that does"),
         (head(method="ae", **{"from": "ddpm"}), "arms.x.from: method ae starts from no arm of another"),
         (head(method="ddpm", params={"objective": "x0"}, **{"from": "ddpm"}), "arms.x.params: comes from arm ddpm, as"),
-        (head(method="ddpm", inference={"t_test": [100]}), "arms.x.inference: `single` and `ensemble` use noise levels"),
+        (head(method="ddpm", inference={"t_test": [100]}), "arms.x.inference: `single` and `ensemble` use noise"),
         (head(method="ddpm", inference={"single": 250}), "arms.x.inference.single: the tables print one level"),
         (head(method="ddpm", inference={"t_tst": [100]}), "arms.x.inference: 't_tst' is not known. Did you mean"),
         (head(method="iqa", params={"reading": "400"}, **{"from": "ddpm"}), "arms.x.params.reading: '400' is not"),

@@ -7,6 +7,7 @@ TABLES = {"tables": section("tables"), "seed": CONFIG.seed}
 rule tables:
     input:
         scores=PLAN.scores(),
+        lesions=PLAN.lesions(),
         splits=PLAN.split_tables(COHORTS),
         stores=PLAN.store_tables(),
     output:
@@ -33,7 +34,8 @@ rule tables:
         folder=lambda wc: f"{RESULTS}/tables",
     shell:
         "python workflow_scripts/make_tables.py --settings {params.settings:q} --splits {input.splits:q}"
-        " --stores {input.stores:q} --folder {params.folder:q} --scores {input.scores:q} 2>&1 | tee {log}"
+        " --stores {input.stores:q} --folder {params.folder:q} --scores {input.scores:q}"
+        " --lesions {input.lesions:q} 2>&1 | tee {log}"
 
 
 rule reproduction:

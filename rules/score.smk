@@ -40,6 +40,7 @@ rule score:
     output:
         metrics=f"{RESULTS}/metrics/{{arm}}/{{modality}}/fold{{fold}}.parquet",
         tallies=f"{RESULTS}/tallies/{{arm}}/{{modality}}/fold{{fold}}.parquet",
+        lesions=f"{RESULTS}/lesions/{{arm}}/{{modality}}/fold{{fold}}.parquet",
         examples=f"{RESULTS}/examples/{{arm}}/{{modality}}/fold{{fold}}.npz",
         # so that the report needs no reconstructions
         viewer=f"{RESULTS}/viewer/{{arm}}/{{modality}}/fold{{fold}}.npz",
@@ -78,4 +79,4 @@ rule score:
     shell:
         "python workflow_scripts/score.py --settings {params.settings:q} --stores {input.stores:q}"
         " --splits {input.splits:q} --fold {wildcards.fold} --arrays {input.arrays:q} {params.backbone} --threads {threads}"
-        " --metrics {output.metrics:q} --tallies {output.tallies:q} --examples {output.examples:q} --viewer {output.viewer:q} 2>&1 | tee {log}"
+        " --metrics {output.metrics:q} --tallies {output.tallies:q} --lesions {output.lesions:q} --examples {output.examples:q} --viewer {output.viewer:q} 2>&1 | tee {log}"

@@ -31,7 +31,7 @@ from uad.reporting.tally_curves import Tallies
 from uad.reporting.thresholds import thresholds_figure
 from uad.reporting.volume_scores import Place, VolumeScores
 from uad.reporting.volumes import volumes_figure
-from uad.scoring.tallies import read_tallies
+from uad.scoring.arm_files import read_arm_files
 from uad.workflow.provenance import Provenance
 
 REPORTING = Path(__file__).parent / "uad" / "reporting"  # has fig1, the same in every run: tools/architecture.py
@@ -104,7 +104,7 @@ def figures_of_methods(
     volumes = VolumeScores(scores, settings["arms"], range(settings["folds"]), str(settings["single"]))
     if not volumes.main:
         return {}
-    voxels = Tallies(read_tallies(tallies), volumes.thresholds)
+    voxels = Tallies(read_arm_files(tallies), volumes.thresholds)
     healthy: list[Place] = [tuple(place) for place in settings["healthy"]]
     figures: dict[str, Callable[[], Figure]] = {
         "volumes": partial(volumes_figure, volumes, places),

@@ -1,4 +1,4 @@
-"""Build Tables 1 to 4 with the paper's numbers beside ours."""
+"""Build Tables 1 to 4 with the paper's numbers beside ours, and Table 5."""
 
 import argparse
 from pathlib import Path
@@ -9,9 +9,17 @@ from uad.common.recipe import read_settings
 from uad.common.tabular import read_table
 from uad.reporting.render import write_table
 from uad.reporting.scans import scan_table
-from uad.reporting.scores import read_scores
-from uad.reporting.sheets import results_note, results_sheet, splits_sheet, write_sheets
+from uad.reporting.scores import read_lesions, read_scores
+from uad.reporting.sheets import (
+    detection_note,
+    detection_sheet,
+    results_note,
+    results_sheet,
+    splits_sheet,
+    write_sheets,
+)
 from uad.reporting.split_sizes import table1
+from uad.reporting.table5 import table5
 from uad.reporting.tables import Reader, table2, table3, table4, without_paper, write_csv
 from uad.workflow.provenance import Provenance
 
@@ -22,6 +30,7 @@ def main() -> None:
     parser.add_argument("--splits", required=True, nargs="+", type=Path, help="a table per cohort")
     parser.add_argument("--stores", required=True, nargs="+", type=Path, help="a store's table per cohort and modality")
     parser.add_argument("--scores", required=True, nargs="+", type=Path)
+    parser.add_argument("--lesions", required=True, nargs="+", type=Path, help="<arm>/<modality>/fold<k>.parquet")
     parser.add_argument("--folder", required=True, type=Path)
     arguments = parser.parse_args()
 
@@ -55,6 +64,12 @@ def main() -> None:
         table = without_paper(whole, settings["paper_cohorts"])
         sheets[name] = results_sheet(table, arms, results_note(table, *run, reader.unit, arms))
         write_table(table, sheets[name], arguments.folder / name)
+    overlap = about["lesion_overlap"]
+    lesions = read_lesions(arguments.lesions, arms, folds)
+    detection = table5(scores, lesions, arms, healthy, pathological, reader, overlap)
+    note = detection_note(detection, *run, arms, overlap)
+    sheets["table5"] = detection_sheet(detection, arms, note, overlap)
+    write_table(detection, sheets["table5"], arguments.folder / "table5")
     write_csv(scan_table(scores, arms, reader.folds, reader.single), arguments.folder / "scans.csv")
     write_sheets(sheets, arguments.folder / "sheets.json")
     provenance.write(arguments.folder / "provenance.json", rows=len(scores))

@@ -11,6 +11,7 @@ from uad.common.files import atomic_path
 from uad.common.log import job_log
 from uad.common.recipe import read_settings
 from uad.common.store import open_stores
+from uad.scoring.lesions import lesion_table
 from uad.scoring.score_arm import score_arm
 from uad.workflow.provenance import Provenance
 
@@ -26,6 +27,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--metrics", required=True, type=Path)
     parser.add_argument("--tallies", required=True, type=Path)
+    parser.add_argument("--lesions", required=True, type=Path)
     parser.add_argument("--examples", required=True, type=Path)
     parser.add_argument("--viewer", required=True, type=Path, help="scans for the report, of fold 0")
     arguments = parser.parse_args()
@@ -41,12 +43,17 @@ def main() -> None:
     for path, arrays in ((arguments.examples, scores.examples), (arguments.viewer, scores.viewer)):
         with atomic_path(path) as temporary:
             np.savez_compressed(temporary, **arrays)
-    tallies = pd.concat(scores.tallies, ignore_index=True)
-    for path, table in ((arguments.tallies, tallies), (arguments.metrics, pd.DataFrame(scores.rows))):
+    tables = {
+        arguments.tallies: pd.concat(scores.tallies, ignore_index=True),
+        arguments.lesions: lesion_table(scores.lesions),
+        arguments.metrics: pd.DataFrame(scores.rows),
+    }
+    for path, table in tables.items():
         with atomic_path(path) as temporary:
             table.to_parquet(temporary, index=False)
     record = arguments.metrics.with_suffix(".json")
     provenance.write(record, rows=len(scores.rows), thresholds=scores.thresholds, doubts=scores.doubts)
+    provenance.write(arguments.lesions.with_suffix(".json"), lesions=len(scores.lesions))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ COLUMNS = {
     "arm", "method", "modality", "fold", "cohort", "subject", "split", "site", "t_test", "variant",
     "dice", "auprc", "auroc", "prevalence", "voxels", "l1", "l1_lesion", "l1_healthy", "ssim", "psnr",
     "lpips", "lpips_backbone", "kld", "kld_entropy", "threshold", "dice_fpr01", "dice_fpr05",
-    "dice_fpr10", "lesion_ml", "predicted_ml", "false_positive_ml", "false_positives",
+    "dice_fpr10", "lesion_ml", "predicted_ml", "false_positive_ml", "false_positives", "score_top1",
+    "score_top01",
 }  # fmt: skip
 
 

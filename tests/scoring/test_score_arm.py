@@ -17,6 +17,7 @@ from uad.inference.run import run_on_cohort
 from uad.methods import load_method
 from uad.reporting.panels import load_example
 from uad.scoring.kept_scans import VIEWER_SCANS, extremes, spread_over
+from uad.scoring.lesions import lesion_table
 from uad.scoring.score_arm import score_arm
 
 pytestmark = pytest.mark.slow
@@ -199,6 +200,38 @@ def test_tallies_are_made_of_the_readings_that_are_printed(results):
     lesions = sum(np.count_nonzero(volume(subject)[2]) for subject in SPLITS["mslub"]["test"])
     assert (counts.sum()["lesion"] == lesions).all()
     assert (counts.sum().sum(axis=1) == 3 * np.prod(SHAPE)).all()
+
+
+@pytest.mark.parametrize(("arm", "found"), [("oracle", 1), ("copy", 0)])
+def test_each_lesion_of_a_test_scan_has_a_row(results, arm, found):
+    """A cube, cut by the brain's rim, is one lesion."""
+    scores, _ = score(results, settings_of(arm))
+    table = lesion_table(scores.lesions)
+    assert set(table.columns) == documented_columns("Lesions")
+    sizes = {subject: np.count_nonzero(volume(subject)[2]) * VOXEL_ML for subject in SPLITS["mslub"]["test"]}
+    assert dict(zip(table["subject"], table["lesion_ml"], strict=True)) == pytest.approx(sizes)
+    assert set(table["overlap"]) == {found} and set(table["number"]) == {1}
+    assert set(table["cohort"]) == {"mslub"} and set(table["split"]) == {"test"}
+
+
+def test_lesions_are_looked_at_in_every_reading(results):
+    scores, _ = score(results, settings_of("ddpm", DIFFUSION, cohorts=["mslub"]))
+    assert lesion_table(scores.lesions).groupby("t_test").size().to_dict() == dict.fromkeys(
+        ["250", "500", "750", "ens"], 3
+    )
+
+
+def test_scans_of_the_controls_are_told_apart_as_far_as_the_control_says(results):
+    """The truth scores above 0 where there is a lesion; uniform numbers score about 0.995 and 0.9995 anywhere."""
+    for arm, limits in (("oracle", None), ("chance", {"score_top1": 0.995, "score_top01": 0.9995})):
+        scores, _ = score(results, settings_of(arm))
+        rows = pd.DataFrame(scores.rows).query("split == 'test'").set_index("subject")
+        for column in ("score_top1", "score_top01"):
+            found = rows[column]
+            if limits is None:
+                assert found["h3"] == 0 < found[["m3", "m4", "m5"]].min()
+            else:
+                assert found.between(limits[column] - 0.005, 1).all()
 
 
 def test_rows_survive_parquet(results, tmp_path):

@@ -8,7 +8,8 @@ from small_cohort import changed, score
 
 from uad.inference.outputs import Output
 from uad.metrics.segmentation import ranked_curve
-from uad.scoring.tallies import LOWER, read_tallies, tally, tally_rows
+from uad.scoring.arm_files import read_arm_files
+from uad.scoring.tallies import LOWER, tally, tally_rows
 
 KEYS = {"cohort": "mslub", "split": "test", "t_test": ""}
 
@@ -84,7 +85,7 @@ def test_files_are_read_with_what_their_paths_say(tmp_path):
     for place in ("ae/t2/fold0.parquet", "ae/t1/fold12.parquet"):
         (tmp_path / place).parent.mkdir(parents=True)
         rows.to_parquet(tmp_path / place, index=False)
-    found = read_tallies([tmp_path / "ae/t2/fold0.parquet", tmp_path / "ae/t1/fold12.parquet"])
+    found = read_arm_files([tmp_path / "ae/t2/fold0.parquet", tmp_path / "ae/t1/fold12.parquet"])
     assert found[["arm", "modality", "fold"]].drop_duplicates().to_numpy().tolist() == [
         ["ae", "t2", 0],
         ["ae", "t1", 12],

@@ -34,14 +34,14 @@ VERSIONS = {
     "reconstruction": 3,
     "post-processing": 1,
     "metrics": 2,
-    "thresholds and scores": 4,
+    "thresholds and scores": 5,
     "contrast experiments": 2,
-    "tables": 5,
+    "tables": 6,
     "reproduction": 1,
     "parity": 1,
     "figures": 5,
     "checks": 1,
-    "report": 5,
+    "report": 6,
 }
 
 # What each stage's result consists of.

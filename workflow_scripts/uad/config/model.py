@@ -404,6 +404,12 @@ class TableSettings(Section):
     dice_without_lesion: Literal["left_out", "zero"] = Field(
         "left_out", description="D32. Dice of a volume without a lesion voxel; `zero`: 0 where anything is called."
     )
+    lesion_overlap: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="Table 5: share of a lesion's voxels that have to be predicted, beside the count at any overlap.",
+    )
     ablation: bool = Field(True, description="Table 4: every arm that is no control with each step left out.")
 
 

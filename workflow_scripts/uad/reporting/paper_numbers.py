@@ -48,6 +48,15 @@ METRICS = {
     "kld": Metric("KLD", "nats", 1.0, -1, decimals=3),
     # As printed in the paper it is a difference of two entropies, which has no best value (docs/paper.md#metrics).
     "kld_entropy": Metric("entropy difference", "nats", 1.0, 0, decimals=3),
+    # Table 5, which the paper does not have
+    "auroc_top1": Metric("AUROC, top 1 %", "%", 100.0, +1),
+    "ap_top1": Metric("AP, top 1 %", "%", 100.0, +1),
+    "auroc_top01": Metric("AUROC, top 0.1 %", "%", 100.0, +1),
+    "ap_top01": Metric("AP, top 0.1 %", "%", 100.0, +1),
+    "found_any": Metric("lesions found", "%", 100.0, +1),
+    "found_share": Metric("lesions found", "%", 100.0, +1),
+    # no order: an arm that predicts nothing has none
+    "false_positives": Metric("false positives per scan", "", 1.0, 0),
 }
 
 

@@ -62,7 +62,7 @@ def reproduction_sections(
     tables: Mapping[int, pd.DataFrame], arms: Sequence[Mapping[str, Any]], about: About
 ) -> dict[str, list[Part]]:
     """Title -> what stands below it, in order: first what needs no title, then the summary, then every cell."""
-    sizes, tables = tables[1], {place: table for place, table in tables.items() if place != 1}
+    sizes, tables = tables[1], {number: tables[number] for number in (2, 3, 4) if number in tables}
     if about.paper_cohorts:
         papers = {place: table[table["cohort"].isin(about.paper_cohorts)] for place, table in tables.items()}
         comparison = compare(papers, arms)

@@ -17,6 +17,7 @@ Place = tuple[str, str]  # cohort, modality
 SCAN_COLUMNS = (
     *("cohort", "modality", "subject", "site", "arm", "label", "control", "t_test", "fold"),
     *("dice", "auprc", "threshold", "lesion_ml", "predicted_ml", "false_positive_ml", "false_positives"),
+    *("score_top1", "score_top01"),
 )
 _SHOWN = {"found": ("dice", "auprc"), "healthy": ("l1", "ssim", "kld")}  # metrics of the text by kind of cohort
 _LABEL_WIDTH = 50  # leaves 70 of 120 characters for the numbers

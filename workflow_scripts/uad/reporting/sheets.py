@@ -7,7 +7,7 @@ tables hold six digits and a number rounded twice may end in another one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -26,8 +26,12 @@ from uad.reporting.statistics import ALPHA
 BAND_MARKS = {"within": "≈", "outside": "≠", "": ""}
 _EMPTY = {"missing": "missing", "undefined": "–"}
 _TICK = {True: "✓", False: ""}
+SHIFT = (
+    "Healthy and pathological scans come from other scanners and preprocessing, so these numbers contain the shift"
+    " between cohorts."
+)
 
-Column = tuple[str, str, str]  # cohort, modality, metric
+Column = tuple[str, ...]  # cohort, modality, metric, and in Table 5 the size of the lesions
 Line = tuple[str, int, int, str]  # arm, ens, ssl, removed
 
 
@@ -72,9 +76,26 @@ def results_sheet(table: pd.DataFrame, arms: Sequence[Mapping[str, Any]], note: 
     """Tables 2 to 4 wide like the paper: a row per arm and reading (and step left out), a column per cohort and
     metric. Bold is the best arm of a column that is no control; Table 4 ranks nothing.
     """
+
+    def head(cohort: str, modality: str, metric: str) -> tuple[str, str]:
+        return cohort_title(cohort, modality), METRICS[metric].heading
+
+    return _wide(table, arms, note, ["cohort", "modality", "metric"], head)
+
+
+def _wide(
+    table: pd.DataFrame,
+    arms: Sequence[Mapping[str, Any]],
+    note: str,
+    keys: Sequence[str],
+    head: Callable[..., tuple[str, str]],
+) -> Table:
+    """As `results_sheet`, with a column per combination of `keys`, which begin with cohort, modality and metric;
+    `head` gives its group and heading.
+    """
     controls = {arm["arm"] for arm in arms if arm["control"]}
     entries: dict[tuple[Line, Column], Cell] = {}
-    for column, cells in table.groupby(["cohort", "modality", "metric"], sort=False):
+    for column, cells in table.groupby(list(keys), sort=False):
         best = _best(cells, METRICS[column[2]].better, controls)
         for cell in cells.itertuples():
             line = (cell.arm, cell.ens, cell.ssl, cell.removed)
@@ -92,11 +113,58 @@ def results_sheet(table: pd.DataFrame, arms: Sequence[Mapping[str, Any]], note: 
         stub = [labels[line[0]], _TICK[bool(line[1])], _TICK[bool(line[2])]]
         stub += [REMOVED[line[3]][1]] if ablation else []
         rows.append((stub, [entries[line, column] for column in columns]))
-    heads = [(cohort_title(cohort, modality), METRICS[metric].heading) for cohort, modality, metric in columns]
+    heads = [head(*column) for column in columns]
     sheet = new_sheet(["Arm", "ENS", "SSL", *(["without"] if ablation else [])], heads, rows, note)
     css = ["control" if line[0] in controls else "" for line in lines]
     marked = [[replace(cells[0], css=name), *cells[1:]] for name, cells in zip(css, sheet.lines, strict=True)]
     return replace(sheet, lines=marked)
+
+
+def detection_sheet(table: pd.DataFrame, arms: Sequence[Mapping[str, Any]], note: str, overlap: float) -> Table:
+    """Table 5 wide: a row per arm and reading; per cohort a group of columns for scans, one for lesions of which any
+    voxel is predicted, and one for lesions with at least `overlap`, by size.
+    """
+    lesions = table.groupby(["cohort", "modality", "size"])["n_lesions"].max()
+    blocks = {"found_any": "lesions, any overlap", "found_share": f"lesions, overlap of {_percent(overlap)} or more"}
+
+    def head(cohort: str, modality: str, metric: str, size: str) -> tuple[str, str]:
+        title = cohort_title(cohort, modality)
+        if metric not in blocks:
+            return f"{title}: scans", METRICS[metric].heading
+        return f"{title}: {blocks[metric]}", f"{size} (n = {lesions[cohort, modality, size]})"
+
+    blank = dict.fromkeys(("delta", "paper_mean", "paper_std", "paper_delta"), math.nan)
+    cells = table.assign(**blank, removed="", band="", star=0)
+    return _wide(cells, arms, note, ["cohort", "modality", "metric", "size"], head)
+
+
+def detection_note(
+    table: pd.DataFrame, run: str, protocol: str, phantom: bool, arms: Sequence[Mapping[str, Any]], overlap: float
+) -> str:
+    """One line below Table 5: run, what the scores are and what they contain, counts, marks, missing folds."""
+    counts = []
+    for place, cells in table.groupby(["cohort", "modality"], sort=False):
+        most = cells.groupby("metric")[["n_volumes", "n_healthy", "n_lesions"]].max()
+        ill, healthy = most.loc["auroc_top1", ["n_volumes", "n_healthy"]]
+        chance = f" (AP of chance: {100 * ill / (ill + healthy):.0f} %)" if ill and healthy else ""
+        lesions = most.loc["found_any", "n_lesions"]
+        counts.append(f"{cohort_title(*place)} {ill} and {healthy}{chance}, {lesions} lesions")
+    return " ".join([
+        _run_text(run, protocol, phantom),
+        "Test scans; mean ± standard deviation (n-1) over folds.",
+        "Scans: AUROC and average precision (AP) of the mean of the highest 1 % or 0.1 % of the voxels of a scan's"
+        " cleaned map in the brain, scans with a lesion against the healthy test scans of the modality.",
+        SHIFT,
+        f"Lesions: % of which any voxel, or at least {_percent(overlap)}, is predicted at the validation threshold.",
+        "False positives: predicted components that touch neither a lesion nor an excluded voxel.",
+        *([f"Scans with a lesion and healthy ones: {'; '.join(counts)}."] if counts else []),
+        "Bold: the best arm (controls left out).",
+        *_missing_folds(table, arms),
+    ])  # fmt: skip
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:g} %"
 
 
 def _best(cells: pd.DataFrame, better: int, controls: set[str]) -> set[Any]:
@@ -132,7 +200,6 @@ def results_note(
     """One line below Tables 2 to 4: run, protocol, kind of data, marks, missing folds, undefined volumes, LPIPS
     backbone.
     """
-    labels = {arm["arm"]: arm["label"] for arm in arms}
     paper = "; the paper's value (version 1) in parentheses" if table["paper_mean"].notna().any() else ""
     parts = [
         _run_text(run, protocol, phantom),
@@ -147,16 +214,21 @@ def results_note(
     if table["band"].any():
         floor = " (at least 2 points on BraTS21, 1.5 elsewhere)" if "dice" in set(table["metric"]) else ""
         parts.append(f"≈ / ≠: inside / outside the paper's value ± 2 of its standard deviations{floor}.")
-    partial = table[table["status"] == "partial"]
-    if len(partial):
-        folds = sorted({f"{labels[row.arm]} {row.missing_folds}" for row in partial.itertuples() if row.missing_folds})
-        named = f" (missing: {', '.join(folds)})" if folds else ""
-        parts.append(f"†: fewer folds than expected{named}.")
-    parts += _undefined(table)
+    parts += [*_missing_folds(table, arms), *_undefined(table)]
     backbones = sorted(set(table.loc[(table["metric"] == "lpips") & (table["status"] == "ok"), "lpips_backbone"]))
     if backbones:
         parts.append(f"LPIPS backbone: {', '.join(backbones)}.")
     return " ".join(parts)
+
+
+def _missing_folds(table: pd.DataFrame, arms: Sequence[Mapping[str, Any]]) -> list[str]:
+    labels = {arm["arm"]: arm["label"] for arm in arms}
+    partial = table[table["status"] == "partial"]
+    if partial.empty:
+        return []
+    folds = sorted({f"{labels[row.arm]} {row.missing_folds}" for row in partial.itertuples() if row.missing_folds})
+    named = f" (missing: {', '.join(folds)})" if folds else ""
+    return [f"†: fewer folds than expected{named}."]
 
 
 def _run_text(run: str, protocol: str, phantom: bool) -> str:

@@ -6,9 +6,10 @@ docs/paper.md#statistics; what is tested against what is in `uad.reporting.signi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
@@ -146,16 +147,63 @@ def bootstrap_interval(
         return float("nan"), float("nan")
     if np.allclose(values, values[0], rtol=1e-9, atol=1e-12):
         return float(values[0]), float(values[0])
-    result = stats.bootstrap(
-        (values,),
-        np.mean,
+    result = _bootstrap([values], np.mean, seed, level, rounds)
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def group_interval(
+    statistic: Callable[..., np.ndarray], sizes: Sequence[int], seed: int, level: float = 0.95, rounds: int = 10_000
+) -> tuple[float, float]:
+    """As `bootstrap_interval`, of any number that one or more groups of subjects give; each is resampled by itself.
+
+    Args:
+        statistic: how often each subject was drawn, int [resamples, subjects] for each group -> [resamples].
+        sizes: subjects of each group.
+        seed, level, rounds: as `bootstrap_interval`.
+
+    Returns:
+        Lower and upper end; (NaN, NaN) with fewer than two subjects in a group, the common value when all resamples
+        agree up to rounding.
+    """
+    if min(sizes) < 2:
+        return float("nan"), float("nan")
+
+    def of_places(*places: np.ndarray, axis: int) -> np.ndarray:
+        flat = [group.reshape(-1, group.shape[-1]) for group in places]
+        drawn = map(_times_drawn, flat, sizes)
+        return statistic(*drawn).reshape(places[0].shape[:-1])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # resamples that agree: answered below
+        result = _bootstrap([np.arange(size) for size in sizes], of_places, seed, level, rounds)
+    found = result.bootstrap_distribution
+    if np.allclose(found, found[0], rtol=1e-9, atol=1e-12):
+        return float(found[0]), float(found[0])
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def _times_drawn(places: np.ndarray, size: int) -> np.ndarray:
+    """How often each of `size` subjects is in each row of `places`: int [rows, size]."""
+    rows = np.arange(len(places))[:, None]
+    return np.bincount((places + size * rows).ravel(), minlength=len(places) * size).reshape(-1, size)
+
+
+def _bootstrap(
+    groups: Sequence[Sequence[float] | np.ndarray],
+    statistic: Callable[..., np.ndarray],
+    seed: int,
+    level: float,
+    rounds: int,
+) -> Any:
+    return stats.bootstrap(
+        groups,
+        statistic,
         confidence_level=level,
         n_resamples=rounds,
-        batch=max(_DRAWS_AT_ONCE // len(values), 1),
+        batch=max(_DRAWS_AT_ONCE // sum(map(len, groups)), 1),
         method="BCa",
         rng=np.random.default_rng(seed),
     )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def rank_biserial(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float:

@@ -31,6 +31,7 @@ COLUMNS = [
 _TEXT = (
     *("arm", "removed", "cohort", "modality", "metric", "against", "band", "missing_folds", "status", "lpips_backbone"),
     *("kind", "split", "excluded_subjects"),  # of Table 1
+    "size",  # of Table 5
 )
 NO_BACKBONE = "not available"
 _PAPER = ("paper_mean", "paper_std", "paper_delta", "difference", "paper")

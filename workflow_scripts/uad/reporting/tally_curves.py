@@ -73,7 +73,7 @@ class Tallies:
     """The tallies of a run in each arm's main reading, and the thresholds that were chosen."""
 
     def __init__(self, tallies: pd.DataFrame, thresholds: pd.Series) -> None:
-        """tallies: as `uad.scoring.tallies.read_tallies` gives them; thresholds: as of `VolumeScores`."""
+        """tallies: as `uad.scoring.arm_files.read_arm_files` gives them; thresholds: as of `VolumeScores`."""
         main = tallies[tallies["t_test"].isin(["", "ens"])]
         keys = ["arm", "cohort", "modality", "split"]
         self._found: dict[Any, dict[int, pd.DataFrame]] = {

@@ -8,13 +8,15 @@ The protocol, for each post-processing variant:
 2. Choose the threshold with the best global Dice on the cohort's validation volumes, before the component
    filter (D26).
 3. Predict `map > threshold`, drop small components, compute Dice for each validation and test volume.
-4. AUPRC and AUROC come from the cleaned map, before threshold and components, over all voxels.
+4. AUPRC and AUROC come from the cleaned map, before threshold and components, over all voxels; a scan's own anomaly
+   score is the mean of its highest values in the brain.
+5. Each lesion of a test volume is looked at by itself: how much of it the prediction has.
 
 An ablation leaves one step out and asks for Dice alone (docs/paper.md#experiments, Table 4). Its threshold is searched
 again; without the component filter that is the same search, because the filter comes after it (D26).
 
-Voxels of label 2 count in no Dice, AUPRC, AUROC, volume, false positive, tally or threshold; the component filter still
-sees them.
+Voxels of label 2 count in no Dice, AUPRC, AUROC, anomaly score, volume, lesion, tally or threshold; a component that
+reaches into them is no false positive; the component filter still sees them.
 """
 
 from __future__ import annotations
@@ -28,8 +30,10 @@ import numpy as np
 from uad.common.errors import InputError
 from uad.inference.outputs import Output
 from uad.metrics.reconstruction import histogram_divergence, l1_errors, psnr, ssim
+from uad.metrics.scan_scores import mean_of_highest
 from uad.metrics.segmentation import RankedCurve, Volume, dice, pooled_curve, ranked_curve
 from uad.metrics.threshold import exact_threshold, false_positive_thresholds, greedy_threshold
+from uad.scoring.lesions import NEIGHBOURS, lesions_of
 from uad.scoring.postprocessing import PostProcessing, clean_map, components
 from uad.scoring.predict import anomaly_map, predict
 from uad.scoring.tallies import tally
@@ -40,9 +44,10 @@ if TYPE_CHECKING:
 LESION, EXCLUDED = 1, 2
 SEARCHES = {"exact": exact_threshold, "greedy": greedy_threshold}
 FALSE_POSITIVE_RATES = {"dice_fpr01": 0.01, "dice_fpr05": 0.05, "dice_fpr10": 0.10}
+SCAN_SCORES = {"score_top1": 100, "score_top01": 1000}  # one in so many of the brain's voxels
 NAN = float("nan")
 _RECONSTRUCTION_SCORES = ("l1", "l1_lesion", "l1_healthy", "ssim", "psnr", "lpips", "kld", "kld_entropy")
-_MAP_SCORES = ("auprc", "auroc", "prevalence", "voxels", *FALSE_POSITIVE_RATES)
+_MAP_SCORES = ("auprc", "auroc", "prevalence", "voxels", *FALSE_POSITIVE_RATES, *SCAN_SCORES)
 _PREDICTION_SCORES = ("predicted_ml", "false_positive_ml", "false_positives")
 _NOT_ASKED = {
     **dict.fromkeys((*_RECONSTRUCTION_SCORES, *_MAP_SCORES, *_PREDICTION_SCORES), NAN),
@@ -115,12 +120,14 @@ class CohortScores:
     Attributes:
         rows: one per volume and variant or ablation, in the metrics format.
         thresholds: variant or ablation -> threshold.
+        lesions: one row per lesion of a test volume, of the variant "full", in the lesions format.
         tallies: (variant, split) -> counts of the split's voxels by value (`uad.scoring.tallies.tally`); no ablation.
     """
 
     rows: list[dict[str, object]]
     thresholds: dict[str, float]
     tallies: dict[tuple[str, str], np.ndarray]
+    lesions: list[dict[str, object]]
 
 
 VolumeSource = Callable[[str], Iterable[VolumeToScore]]  # "val" or "test" -> its volumes, one at a time
@@ -223,6 +230,7 @@ def score_cohort(
     thresholds = cohort_thresholds(volumes, settings)
     rows: list[dict[str, object]] = []
     tallies: dict[tuple[str, str], np.ndarray] = {}
+    lesions: list[dict[str, object]] = []
     for split in ("val", "test"):
         for volume in _checked(volumes(split), split):
             keys_of_row = _key_columns(volume, keys, settings.voxel_ml)
@@ -234,7 +242,13 @@ def score_cohort(
                 counts = tally(curve, cleaned[(volume.mask == 0) & (volume.label == 0)])
                 tallies[name, split] = tallies.get((name, split), 0) + counts
                 scores = _detection_scores(curve, cleaned, volume, variant, _rate_limits(healthy, name))
-                scores |= _prediction_scores(cleaned, thresholds[name], volume, variant, settings)
+                scores |= _scan_scores(cleaned, volume)
+                prediction = None if np.isnan(thresholds[name]) else predict(cleaned, thresholds[name], variant)
+                scores |= _prediction_scores(prediction, volume, settings)
+                if (name, split) == ("full", "test"):
+                    of_scan = {"cohort": keys.cohort, "subject": volume.subject, "split": split, "t_test": keys.t_test}
+                    found = lesions_of(volume.label == LESION, prediction, settings.voxel_ml)
+                    lesions.extend({**of_scan, **lesion} for lesion in found)
                 rows.append({**shared, "variant": name, **scores, "threshold": thresholds[name]})
             for name, variant in settings.ablations.items():
                 if _cleaning(variant) not in maps:
@@ -243,7 +257,7 @@ def score_cohort(
                 score = _dice(cleaned, thresholds[name], volume, variant, settings.without_lesion)
                 rows.append({**keys_of_row, **_NOT_ASKED, "variant": name, "dice": score,
                              "threshold": thresholds[name]})  # fmt: skip
-    return CohortScores(rows, thresholds, tallies)
+    return CohortScores(rows, thresholds, tallies, lesions)
 
 
 def prediction_of(volume: VolumeToScore, threshold: float, variant: PostProcessing) -> np.ndarray | None:
@@ -281,13 +295,13 @@ def _dice(
     without_lesion: str = "left_out",
 ) -> float:
     """Dice after the component filter; NaN without a threshold, and without a lesion as `ScoreSettings` say."""
-    if not _has_dice(threshold, volume, without_lesion):
+    if np.isnan(threshold) or not _has_dice(volume, without_lesion):
         return NAN
     return _overlap(predict(cleaned, threshold, variant), volume)
 
 
-def _has_dice(threshold: float, volume: VolumeToScore, without_lesion: str) -> bool:
-    return not np.isnan(threshold) and (without_lesion != "left_out" or bool((volume.label == LESION).any()))
+def _has_dice(volume: VolumeToScore, without_lesion: str) -> bool:
+    return without_lesion != "left_out" or bool((volume.label == LESION).any())
 
 
 def _overlap(prediction: np.ndarray, volume: VolumeToScore) -> float:
@@ -299,20 +313,25 @@ def _rate_limits(healthy: HealthyThresholds | None, variant: str) -> dict[str, f
     return {column: found.get(rate, NAN) for column, rate in FALSE_POSITIVE_RATES.items()}
 
 
-def _prediction_scores(
-    cleaned: np.ndarray, threshold: float, volume: VolumeToScore, variant: PostProcessing, settings: ScoreSettings
-) -> dict[str, float]:
-    """Dice as `_dice`, volumes in ml and false components of the prediction; NaN without a threshold.
+def _scan_scores(cleaned: np.ndarray, volume: VolumeToScore) -> dict[str, float]:
+    """The scan's anomaly scores: means of the highest values in its brain, in the map's unit."""
+    values = cleaned[(volume.mask > 0) & (volume.label != EXCLUDED)]
+    return {column: mean_of_highest(values, one_in) for column, one_in in SCAN_SCORES.items()}
 
-    A component is false when it holds no lesion voxel, and counts when it holds a voxel that is not excluded.
+
+def _prediction_scores(
+    prediction: np.ndarray | None, volume: VolumeToScore, settings: ScoreSettings
+) -> dict[str, float]:
+    """Dice as `_dice`, volumes in ml and false components of the prediction; NaN without one.
+
+    A component is false when it holds neither a lesion voxel nor an excluded one.
     """
-    if np.isnan(threshold):
+    if prediction is None:
         return dict.fromkeys(("dice", *_PREDICTION_SCORES), NAN)
-    prediction = predict(cleaned, threshold, variant)
-    parts, healthy = components(prediction, connectivity=26), prediction & (volume.label == 0)
-    false_parts = np.setdiff1d(parts[healthy], parts[prediction & (volume.label == LESION)])
+    parts, healthy = components(prediction, NEIGHBOURS), prediction & (volume.label == 0)
+    false_parts = np.setdiff1d(parts[healthy], parts[prediction & (volume.label != 0)])
     return {
-        "dice": _overlap(prediction, volume) if _has_dice(threshold, volume, settings.without_lesion) else NAN,
+        "dice": _overlap(prediction, volume) if _has_dice(volume, settings.without_lesion) else NAN,
         "predicted_ml": float(np.count_nonzero(prediction & (volume.label != EXCLUDED)) * settings.voxel_ml),
         "false_positive_ml": float(np.count_nonzero(healthy) * settings.voxel_ml),
         "false_positives": float(len(false_parts)),

@@ -39,6 +39,7 @@ class ArmScores:
     Attributes:
         rows: one per volume, reading and variant, in the metrics format.
         tallies: voxels by value per cohort, split and reading that the tables print, in the tallies format.
+        lesions: one row per lesion of a test volume and reading, in the lesions format.
         thresholds: "<cohort> <reading>" -> variant -> threshold.
         doubts: what speaks against the arm's outputs.
         examples: arrays of one scan per cohort, keyed `<cohort>/<name>`.
@@ -47,6 +48,7 @@ class ArmScores:
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     tallies: list[pd.DataFrame] = field(default_factory=list)
+    lesions: list[dict[str, Any]] = field(default_factory=list)
     thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
     doubts: list[str] = field(default_factory=list)
     examples: dict[str, np.ndarray] = field(default_factory=dict)
@@ -111,6 +113,7 @@ def score_arm(
                 network,
             )
             scores.rows.extend(found[reading].rows)
+            scores.lesions.extend(found[reading].lesions)
             scores.thresholds[f"{name} {reading}".strip()] = found[reading].thresholds
         kept = {reading: found[reading] for reading in printed}
         for reading, cohort_scores in kept.items():

@@ -7,8 +7,7 @@ The bins are the same for every arm, whatever the unit of its maps: one for valu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -45,13 +44,3 @@ def tally_rows(counts: np.ndarray, keys: Mapping[str, str]) -> pd.DataFrame:
     """The bins that have a count, ascending, as rows of the tallies format; `keys`: cohort, split, t_test."""
     table = pd.DataFrame({**keys, "value": LOWER, **dict(zip(COUNTS, counts, strict=True))})
     return table[counts.any(axis=0)].reset_index(drop=True)
-
-
-def read_tallies(paths: Iterable[str | Path]) -> pd.DataFrame:
-    """The tallies of several files `<arm>/<modality>/fold<k>.parquet`, with columns arm, modality and fold."""
-    return pd.concat([_read(Path(path)) for path in paths], ignore_index=True)
-
-
-def _read(path: Path) -> pd.DataFrame:
-    arm, modality = path.parts[-3:-1]
-    return pd.read_parquet(path).assign(arm=arm, modality=modality, fold=int(path.stem.removeprefix("fold")))

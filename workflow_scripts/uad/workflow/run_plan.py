@@ -123,6 +123,10 @@ class RunPlan:
         """How the values of every arm's maps are distributed (uad/scoring/tallies.py)."""
         return self.of_every_score("tallies/{arm}/{modality}/fold{fold}.parquet")
 
+    def lesions(self) -> list[str]:
+        """How much of each lesion was predicted (uad/scoring/lesions.py)."""
+        return self.of_every_score("lesions/{arm}/{modality}/fold{fold}.parquet")
+
     def examples(self) -> list[str]:
         return self.of_every_score("examples/{arm}/{modality}/fold{fold}.npz")
 
@@ -269,7 +273,7 @@ class RunPlan:
 
     def table_files(self, *extensions: str) -> list[str]:
         # table 4 needs rows that the score stage makes only when it is asked to
-        numbers = [1, 2, 3, 4] if self.config.tables.ablation else [1, 2, 3]
+        numbers = [1, 2, 3, 4, 5] if self.config.tables.ablation else [1, 2, 3, 5]
         return [f"{self.results}/tables/table{n}.{extension}" for n in numbers for extension in extensions]
 
     def figures(self, extension: str) -> list[str]:

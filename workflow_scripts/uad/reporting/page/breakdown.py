@@ -6,19 +6,17 @@ once (as in the paired tests over volumes; Tables 2 and 3 average within folds f
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from uad.reporting.cells import build_cell, cell_rows, readings_of, select_rows
 from uad.reporting.elements import Cell, Table, number
+from uad.reporting.lesion_classes import LESION_CLASSES, lesion_class
 from uad.reporting.paper_numbers import METRICS
 
-LESION_ML = (1.0, 10.0, 50.0)  # edges of the lesion-size strata in ml; a stratum includes its lower edge
 _PERCENT = METRICS["dice"].scale
 _SPREAD = ("mean", "median", "lower quartile", "upper quartile")
 _EXTRA = {
@@ -79,17 +77,9 @@ def site_table(lines: Sequence[Line], folds: Sequence[int], metric: str) -> Tabl
 
 
 def lesion_table(lines: Sequence[Line], folds: Sequence[int]) -> Table:
-    """Mean Dice per lesion-size stratum."""
+    """Mean Dice per class of lesion volume."""
     volumes = _first(lines, "lesion_ml")
-    volumes = volumes[volumes > 0]
-    edges = [0.0, *LESION_ML, np.inf]
-    names = [
-        f"below {LESION_ML[0]:g} ml",
-        *(f"{a:g} to {b:g} ml" for a, b in itertools.pairwise(LESION_ML)),
-    ]
-    names.append(f"{LESION_ML[-1]:g} ml and more")
-    strata = pd.cut(volumes, edges, right=False, labels=names).astype(str)
-    return _grouped(lines, "dice", folds, strata, names)
+    return _grouped(lines, "dice", folds, lesion_class(volumes[volumes > 0]), LESION_CLASSES)
 
 
 def _grouped(

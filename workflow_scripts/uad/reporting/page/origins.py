@@ -14,7 +14,7 @@ from uad.reporting.elements import NOTHING, Cell, Table, duration
 
 _PATTERNS = (
     *("cohorts/*.json", "splits/*.json", "skull_stripped/*/shard-*.json", "preprocessed/*/shard-*.json"),
-    *("store/*.json", "backbone/*.json", "metrics/**/*.json", "**/provenance.json"),
+    *("store/*.json", "backbone/*.json", "metrics/**/*.json", "lesions/**/*.json", "**/provenance.json"),
 )
 _SKIP = "report"  # an earlier report's copies
 

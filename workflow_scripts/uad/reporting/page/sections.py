@@ -119,6 +119,10 @@ def tables(run: Run, section: Section) -> list[Part]:
     return [replace(section.captioned(run.sheets[name], name), files=files[name]) for name in shown]
 
 
+def detection(run: Run, section: Section) -> list[Part]:
+    return tables(run, section)
+
+
 def figures(run: Run, section: Section) -> list[Part]:
     return [Group([_folded(picture) if _is_long(picture) else picture for picture in curves(run, section)], "plates")]
 

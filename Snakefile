@@ -42,6 +42,11 @@ include: "rules/score.smk"
 include: "rules/report.smk"
 
 
+if CONFIG.study:
+
+    include: "rules/study.smk"
+
+
 for baseline in sorted(Path(workflow.basedir).glob("rules/baselines/*.smk")):
 
     include: str(baseline)

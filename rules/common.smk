@@ -96,6 +96,21 @@ def report_settings(stage, **more):
     return settings_file(stage, CONFIG.run, **PLAN.report_settings(), **more)
 
 
+def scoring_settings(arm, modality):
+    """How an arm is scored."""
+    return {
+        **without(arm_settings(CONFIG, arm), "train"),
+        "modality": modality,
+        "cohorts": cohorts_with(modality),
+        "train_cohort": CONFIG.train_cohort,
+        "voxel_ml": round(PLAN.store_spacing_mm() ** 3 / 1000, 6),
+        "inference": inference_of(CONFIG, arm).model_dump(mode="json"),
+        "postprocess": section("postprocess"),
+        "threshold": section("threshold"),
+        "dice_without_lesion": CONFIG.tables.dice_without_lesion,
+    }
+
+
 def growing(amount):
     """A resource for the first attempt; a retry asks for twice as much, three times, and so on."""
     return lambda wc, attempt: amount * attempt

@@ -58,17 +58,9 @@ rule score:
         settings=lambda wc: settings_file(
             "score",
             f"{wc.arm}-{wc.modality}",
-            **without(arm_settings(CONFIG, wc.arm), "train"),
-            modality=wc.modality,
-            cohorts=cohorts_with(wc.modality),
-            train_cohort=CONFIG.train_cohort,
-            voxel_ml=round(PLAN.store_spacing_mm() ** 3 / 1000, 6),
-            inference=inference_of(CONFIG, wc.arm).model_dump(mode="json"),
-            postprocess=section("postprocess"),
-            threshold=section("threshold"),
+            **scoring_settings(wc.arm, wc.modality),
             perceptual=section("perceptual"),
             seed=CONFIG.seed,
-            dice_without_lesion=CONFIG.tables.dice_without_lesion,
             ablation=CONFIG.tables.ablation and not METHODS[wc.arm].control,
             # a few are kept in any case: their number makes no score again
             **({"viewer_scans": "all"} if CONFIG.report.viewer_scans == "all" else {}),

@@ -19,7 +19,7 @@ LIBRARY = ROOT / "workflow_scripts" / "uad"
 PAGE = ROOT / "ARCHITECTURE.md"
 ROOMS = (
     *("common", "networks", "diffusion", "metrics", "methods", "cohorts", "config", "download"),
-    *("preprocessing", "phantoms", "training", "inference", "scoring", "reporting", "workflow"),
+    *("preprocessing", "phantoms", "training", "inference", "scoring", "reporting", "studies", "workflow"),
 )
 
 

@@ -42,6 +42,7 @@ VERSIONS = {
     "figures": 5,
     "checks": 1,
     "report": 6,
+    "study": 1,
 }
 
 # What each stage's result consists of.
@@ -69,6 +70,8 @@ STAGES: dict[str, tuple[str, ...]] = {
     "figures": ("figures",),
     "check": ("checks",),
     "report": ("report", "post-processing"),
+    "measure": ("study", "post-processing", "metrics", "thresholds and scores"),
+    "study": ("study",),
 }
 
 

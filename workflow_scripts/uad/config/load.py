@@ -107,6 +107,9 @@ def resolve(raw: dict[str, Any]) -> Config:
     for name in config.arms:
         arm_settings(config, name)
         inference_of(config, name)
+    for name in config.study.arms if config.study else []:
+        if name not in config.arms:
+            raise InputError(f"config: study.arms: {did_you_mean(name, config.arms)}")
     for method in config.train_by_method:
         if method not in pretraining.PRETRAININGS:
             _known_method(method, f"train_by_method.{method}")
@@ -143,18 +146,18 @@ def arm_settings(config: Config, arm: str) -> dict[str, Any]:
     method = method_class(config, arm)
     section = getattr(config, method.section).model_dump(mode="json") if method.section else {}
     shared = {key: value for key, value in section.items() if key in method.Params.model_fields}
-    checked = {}
+    known = {}
     for key, model, values in (
         ("params", method.Params, merge(shared, settings.params)),
         ("train", TrainSettings, merge(_train_keys(config, settings.method), settings.train)),
     ):
-        checked[key] = _checked(model, values, f"arms.{arm}.{key}")
-    checked["params"] = _placed(checked["params"], config, arm)
-    built = method(method.Params.model_validate(checked["params"]))
-    chunk, batch = built.context if built.learns_context else 1, checked["train"]["batch_size"]
+        known[key] = checked(model, values, f"arms.{arm}.{key}")
+    known["params"] = _placed(known["params"], config, arm)
+    built = method(method.Params.model_validate(known["params"]))
+    chunk, batch = built.context if built.learns_context else 1, known["train"]["batch_size"]
     if chunk and batch % chunk:
         raise InputError(f"config: arms.{arm}.params.chunk: {chunk} does not divide train.batch_size, {batch}")
-    return {"arm": arm, "method": settings.method, **checked, **_source_settings(config, arm, built)}
+    return {"arm": arm, "method": settings.method, **known, **_source_settings(config, arm, built)}
 
 
 def inference_of(config: Config, arm: str) -> InferenceSettings:
@@ -163,7 +166,7 @@ def inference_of(config: Config, arm: str) -> InferenceSettings:
     if "single" in own:
         raise InputError(f"config: arms.{arm}.inference.single: the tables print one level of all arms; set it for all")
     values = merge(config.inference.model_dump(mode="json"), own)
-    return InferenceSettings.model_validate(_checked(InferenceSettings, values, f"arms.{arm}.inference"))
+    return InferenceSettings.model_validate(checked(InferenceSettings, values, f"arms.{arm}.inference"))
 
 
 def _other_arm(config: Config, arm: str) -> str:
@@ -227,7 +230,7 @@ def pretraining_settings(config: Config, arm: str) -> dict[str, Any]:
     method = build_method(config, arm).pretraining()
     assert method is not None
     name = next(name for name, kind in pretraining.PRETRAININGS.items() if isinstance(method, kind))
-    train = _checked(TrainSettings, _train_keys(config, name), f"train_by_method.{name}")
+    train = checked(TrainSettings, _train_keys(config, name), f"train_by_method.{name}")
     return {"arm": arm, "method": name, "params": method.params.model_dump(mode="json"), "train": train}
 
 
@@ -243,7 +246,12 @@ def _train_keys(config: Config, name: str) -> dict[str, Any]:
     return merge(config.train.model_dump(mode="json"), config.train_by_method.get(name, {}))
 
 
-def _checked(model: type[BaseModel], values: dict[str, Any], where: str) -> dict[str, Any]:
+def checked(model: type[BaseModel], values: dict[str, Any], where: str) -> dict[str, Any]:
+    """The values as plain types, with the model's defaults.
+
+    Raises:
+        InputError: a key or value is wrong; `where` is the block's place in the configuration.
+    """
     try:
         return model.model_validate(values).model_dump(mode="json")
     except ValidationError as error:

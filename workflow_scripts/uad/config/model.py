@@ -461,6 +461,12 @@ class ExecutionSettings(Section):
     card: Literal["a100", "h100", "v100"] = Field("a100", description="GPU that `plan` computes likely hours for.")
 
 
+class StudySettings(Section):
+    question: str = Field(description="A file of uad/studies, with hyphens.")
+    arms: list[str] = Field(min_length=1, description="What it compares; no other arm is trained or scored for it.")
+    params: dict[str, Any] = Field(default_factory=dict, description="The study's own keys.")
+
+
 class Config(Section):
     """A whole experiment."""
 
@@ -488,6 +494,7 @@ class Config(Section):
     )
     inference: InferenceSettings = InferenceSettings()
     arms: dict[Name, ArmSettings] = Field(min_length=1)
+    study: StudySettings | None = Field(None, description="A question beyond the paper, instead of the tables.")
     postprocess: PostprocessSettings = PostprocessSettings()
     threshold: ThresholdSettings = ThresholdSettings()
     perceptual: PerceptualSettings = PerceptualSettings()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -11,19 +11,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from uad.cohorts.splits import subjects_in
-from uad.common.errors import InputError
 from uad.common.store import Store
 from uad.config.model import InferenceSettings, PerceptualSettings, PostprocessSettings, ThresholdSettings
 from uad.inference.outputs import ENSEMBLE, Output, Outputs
-from uad.methods import method_of
+from uad.methods import Method, method_of
+from uad.scoring.cohort import ScoredCohort
 from uad.scoring.kept_scans import VIEWER_FOLD, VIEWER_SCANS, example, extremes, for_viewer, spread_over
 from uad.scoring.postprocessing import UNTOUCHED, PostProcessing
 from uad.scoring.protocol import (
     CohortScores,
     RowKeys,
     ScoreSettings,
-    VolumeToScore,
     ablations_of,
     healthy_thresholds,
     prediction_of,
@@ -86,9 +84,9 @@ def score_arm(
     """
     method, train_cohort = method_of(settings), settings["train_cohort"]
     inference = InferenceSettings.model_validate(settings["inference"])
-    readings = [*map(str, inference.t_test), *inference.combine, ENSEMBLE] if method.reads_noise_levels else [""]
+    readings = readings_of(method, inference)
     main, printed = readings[-1], [reading for reading in readings if reading in ("", str(inference.single), ENSEMBLE)]
-    plain = _score_settings(settings, method.postprocess)
+    plain = score_settings(settings, method.postprocess)
     network = None
     if backbone is not None and method.gives == "reconstruction":
         network = _load_backbone(backbone, settings, threads)
@@ -96,7 +94,7 @@ def score_arm(
     scores = ArmScores(doubts=outputs.doubts())
     for doubt in scores.doubts:
         progress(f"caution: {doubt}")
-    cohorts = {name: _Cohort(name, store, splits[name], fold, outputs, progress) for name, store in stores.items()}
+    cohorts = {name: ScoredCohort(name, store, splits[name], fold, outputs, progress) for name, store in stores.items()}
     healthy = {}  # the same for every cohort
     if train_cohort in cohorts:
         healthy = {r: healthy_thresholds(partial(cohorts[train_cohort].volumes, r), plain) for r in readings}
@@ -124,34 +122,7 @@ def score_arm(
     return scores
 
 
-class _Cohort:
-    """A cohort as one fold splits it; `lesions`: their volume in ml by test subject."""
-
-    def __init__(
-        self, name: str, store: Store, table: Path, fold: int, outputs: Outputs, progress: Callable[[str], None]
-    ) -> None:
-        self.name, self.store, self.outputs = name, store, outputs
-        held = store.index.set_index("subject")
-        self.subjects = {
-            split: subjects_in(table, fold, [split], held.index, lambda line: progress(f"{name}: {line}"))
-            for split in ("val", "test")
-        }
-        if not self.subjects["test"]:
-            raise InputError(f"{name}: no test volume in fold {fold}; give cohorts.{name}.splits.test more")
-        self.sites, self.lesions = held["site"], held["lesion_ml"].loc[self.subjects["test"]]
-
-    def volumes(self, reading: str, split: str) -> Iterator[VolumeToScore]:
-        """The volumes of a split, one at a time."""
-        for subject in self.subjects[split]:
-            yield self.volume(reading, split, subject)
-
-    def volume(self, reading: str, split: str, subject: str) -> VolumeToScore:
-        scan = self.store.scan(subject)
-        output = self.outputs.volume(self.name, scan, reading)
-        return VolumeToScore(subject, split, self.sites[subject], scan.image, scan.mask, scan.label, output)
-
-
-def _shown(cohort: _Cohort, found: CohortScores, viewer_scans: str | None) -> list[str]:
+def _shown(cohort: ScoredCohort, found: CohortScores, viewer_scans: str | None) -> list[str]:
     """The test subjects that are kept for the viewer, in the order of their lesion volumes.
 
     Args:
@@ -169,7 +140,7 @@ def _shown(cohort: _Cohort, found: CohortScores, viewer_scans: str | None) -> li
 
 def _keep_pictures(
     scores: ArmScores,
-    cohort: _Cohort,
+    cohort: ScoredCohort,
     found: Mapping[str, CohortScores],
     full: PostProcessing,
     main: str,
@@ -197,7 +168,13 @@ def _keep_pictures(
             scores.viewer.update(kept)
 
 
-def _score_settings(settings: Mapping[str, Any], postprocess: bool) -> ScoreSettings:
+def readings_of(method: Method, inference: InferenceSettings) -> list[str]:
+    """Every reading of an arm, the main one last."""
+    return [*map(str, inference.t_test), *inference.combine, ENSEMBLE] if method.reads_noise_levels else [""]
+
+
+def score_settings(settings: Mapping[str, Any], postprocess: bool) -> ScoreSettings:
+    """How the configuration says that an arm is scored; without post-processing for maps that enter after it."""
     post = PostProcessing(**PostprocessSettings.model_validate(settings["postprocess"]).model_dump())
     search = ThresholdSettings.model_validate(settings["threshold"]).search
     variants = {"full": post if postprocess else UNTOUCHED}

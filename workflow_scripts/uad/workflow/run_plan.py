@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from uad.config import build_method, inference_of
+from uad.common.errors import InputError
+from uad.config import build_method, checked, did_you_mean, inference_of
 from uad.config.model import Config
 from uad.config.places import placed_sri24
 from uad.download.needs import medicalnet_file
+from uad.studies import Study, known_studies, load_study
 from uad.workflow.shared_data import STORE_FILES
 
 # Figures of lesions, by the arms that they need: any, one that is no control, two to compare.
@@ -25,6 +27,7 @@ class RunPlan:
         results: folder of the run.
         data: folder of the run that has cohorts, splits and stores: another's with `data_of`.
         methods: the method of each arm.
+        study: what is asked instead of the tables, or None.
         modalities: those of the training cohort.
         phantoms, planted, archives: names of the cohorts that are generated, that are made of a healthy one, and that
             are read.
@@ -36,6 +39,7 @@ class RunPlan:
         self.results = f"results/{config.run}"
         self.data = f"results/{config.data_of or config.run}"
         self.methods = {arm: build_method(config, arm) for arm in config.arms}
+        self.study = _study_of(config)
         known = config.cohorts[config.train_cohort].modalities
         self.modalities = [modality for modality in ("t1", "t2") if modality in known]
         self.phantoms = [name for name, cohort in config.cohorts.items() if cohort.source == "phantom"]
@@ -107,11 +111,11 @@ class RunPlan:
         """Arms that learn nothing give the same result on every fold: one is enough."""
         return range(self.config.folds if self.methods[arm].per_fold else 1)
 
-    def of_every_score(self, pattern: str) -> list[str]:
-        """A path below the run's folder, filled in for every arm, modality and fold."""
+    def of_every_score(self, pattern: str, arms: Iterable[str] | None = None) -> list[str]:
+        """A path below the run's folder, filled in for every arm, or those given, modality and fold."""
         return [
             f"{self.results}/{pattern}".format(arm=arm, modality=modality, fold=fold)
-            for arm in self.config.arms
+            for arm in (self.config.arms if arms is None else arms)
             for modality in self.modalities
             for fold in self.folds_of(arm)
         ]
@@ -296,7 +300,54 @@ class RunPlan:
             if arm.paper and arm.paper.model == "Thresh"
         ]
 
+    # --- a study --------------------------------------------------------------------------------------------
+
+    def study_folder(self) -> str:
+        assert self.config.study is not None
+        return f"{self.results}/studies/{self.config.study.question}"
+
+    def study_files(self, pattern: str) -> list[str]:
+        """A path below the run's folder for every arm of the study, modality and fold."""
+        assert self.config.study is not None
+        return self.of_every_score(pattern, self.config.study.arms)
+
+    def study_measured(self) -> list[str]:
+        """What the study's arms are measured into; nothing for a study that looks at scores alone."""
+        assert self.study is not None
+        folder = self.study_folder().removeprefix(f"{self.results}/")
+        return self.study_files(folder + "/rows/{arm}/{modality}/fold{fold}.parquet") if self.study.measures else []
+
+    def study_answer(self) -> list[str]:
+        """The files of the study's answer: page, Markdown, tables and figures."""
+        assert self.study is not None
+        names = ["index.html", "findings.md", *(f"{name}.csv" for name in self.study.tables)]
+        names += [f"{name}.{end}" for name in self.study.figures for end in ("png", "svg")]
+        return [f"{self.study_folder()}/{name}" for name in names]
+
+    def study_settings(self) -> dict[str, Any]:
+        """What the study's answer depends on, besides its files."""
+        assert self.config.study is not None and self.study is not None
+        shared = self.report_settings()
+        return {
+            **{key: value for key, value in shared.items() if key != "paper_cohorts"},
+            "arms": [row for row in shared["arms"] if row["arm"] in self.config.study.arms],
+            "person": {name: cohort.person for name, cohort in self.config.cohorts.items()},
+            "rounds": self.config.tables.permutation_rounds,
+            "seed": self.config.seed,
+            "study": self.study_keys(),
+        }
+
+    def study_keys(self) -> dict[str, Any]:
+        assert self.config.study is not None and self.study is not None
+        return {
+            "question": self.config.study.question,
+            "params": self.study.params.model_dump(mode="json"),
+            "version": self.study.RECIPE_VERSION,
+        }
+
     def final_results(self) -> list[str]:
+        if self.study is not None:
+            return self.study_answer()
         return [
             *self.table_files("csv", "md", "tex", "html"),
             f"{self.results}/tables/scans.csv",
@@ -306,3 +357,18 @@ class RunPlan:
             f"{self.results}/check.txt",
             f"{self.results}/report/index.html",
         ]
+
+
+def _study_of(config: Config) -> Study | None:
+    """The study that the configuration asks for.
+
+    Raises:
+        InputError: it is not known, or has a wrong key.
+    """
+    if config.study is None:
+        return None
+    name = config.study.question
+    if name not in known_studies():
+        raise InputError(f"config: study.question: {did_you_mean(name, known_studies())}")
+    kind = load_study(name)
+    return kind(kind.Params.model_validate(checked(kind.Params, config.study.params, "study.params")))

@@ -15,7 +15,7 @@ from uad.reporting.page.run import Inputs, Run
 from uad.reporting.page.sections import read_spec
 from uad.reporting.page.template import render
 
-_ASSETS = Path(__file__).with_name("assets")
+ASSETS = Path(__file__).with_name("assets")
 
 
 def build_report(
@@ -58,7 +58,7 @@ def _write(run: Run, progress: Callable[[str], None]) -> int:
     if lost := [path for path in run.inputs.figures if f'"figures/{path.name}"' not in page]:
         raise InputError(f"{lost[0]}: has no caption in spec.yaml of the page")
     (run.folder / "index.html").write_text(page, encoding="utf-8", newline="\n")
-    shutil.copytree(_ASSETS, run.folder / "assets")
+    shutil.copytree(ASSETS, run.folder / "assets")
     for name, text in niivue_files().items():
         (run.folder / "assets" / name).write_text(text, encoding="utf-8", newline="\n")
     return sum(len(part.scans) for _, parts in shown for part in parts if isinstance(part, Viewer))

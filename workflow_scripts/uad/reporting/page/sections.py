@@ -11,9 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
-from PIL import Image
 
-from uad.reporting import style
 from uad.reporting.benchmarks import read_benchmarks
 from uad.reporting.elements import (
     Bullets,
@@ -31,6 +29,7 @@ from uad.reporting.page.breakdown import cohort_table, lesion_table, site_table
 from uad.reporting.page.comparisons import comparison_tables, smallest_p, too_few
 from uad.reporting.page.costs import job_table, stage_table
 from uad.reporting.page.origins import copy_records, doubts, package_table, result_table, summary_table
+from uad.reporting.page.pictures import picture_of
 from uad.reporting.page.quality import draw_thumbnails, failure_table, flag_table, preprocessing_table, read_shards
 from uad.reporting.page.run import Place, Run
 from uad.reporting.page.scan_rows import write_rows
@@ -38,7 +37,6 @@ from uad.reporting.page.scans import ScanExporter
 from uad.reporting.paper_numbers import METRICS, cohort_title
 from uad.reporting.reproduction import About, reproduction_sections
 
-_CSS_DPI = 150  # figures are shown at this many pixels per printed inch
 _WIDEST, _TALLEST = 1000, 1200  # in CSS pixels: a figure is shrunk to the one and folded above the other
 
 
@@ -178,19 +176,10 @@ def curves(run: Run, section: Section) -> list[Picture]:
             )
             for cohort, modality in run.places
         }
-        pictures += [_picture(path, stems[path.stem]) for path in run.inputs.figures if path.stem in stems]
+        pictures += [
+            picture_of(path, stems[path.stem], "figures/") for path in run.inputs.figures if path.stem in stems
+        ]
     return pictures
-
-
-def _picture(path: Path, caption: str) -> Picture:
-    with Image.open(path) as image:
-        width, height = (round(side * _CSS_DPI / style.DPI) for side in image.size)
-    vector = path.with_suffix(".svg")
-    css = "plate wide" if width > 1.2 * height else "plate"
-    return Picture(
-        f"figures/{path.name}", width, height, caption,
-        vector=f"figures/{vector.name}" if vector.exists() else "", css=css,
-    )  # fmt: skip
 
 
 def cohorts(run: Run, section: Section) -> list[Part]:

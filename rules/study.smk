@@ -52,7 +52,7 @@ rule study:
         runtime=growing(60),
     params:
         settings=settings_file("study", CONFIG.study.question, **PLAN.study_settings()),
-        folder=PLAN.study_folder(),
+        folder=lambda wc: PLAN.study_folder(),
     shell:
         "python workflow_scripts/answer_study.py --settings {params.settings:q} --scores {input.scores:q}"
         " --lesions {input.lesions:q} --measured {input.measured:q} --stores {input.stores:q} --folder {params.folder:q}"

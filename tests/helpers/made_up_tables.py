@@ -40,6 +40,19 @@ def volumes(name, fold, dice, t_test="", cohort="brats21", modality="t2", split=
     return frame.assign(subject=[f"s{i}" for i in range(len(frame))], **keys)
 
 
+def scan_rows(name, fold, top1, cohort="brats21", **more):
+    """Metric rows of one fold with anomaly scores, one per value of `top1`; scans of cohorts but IXI have a lesion."""
+    columns = {"score_top1": top1, "score_top01": top1, "lesion_ml": 0.0 if cohort == "ixi" else 2.0,
+               "false_positives": 1.0}  # fmt: skip
+    return volumes(name, fold, [float("nan")] * len(top1), cohort=cohort, **{**columns, **more})
+
+
+def lesion_rows(name, fold, lesions, t_test="", cohort="brats21", modality="t2"):
+    """Rows of a lesions file of one fold; `lesions`: (subject, number, ml, overlap)."""
+    keys = {"arm": name, "modality": modality, "fold": fold, "cohort": cohort, "split": "test", "t_test": t_test}
+    return pd.DataFrame(lesions, columns=["subject", "number", "lesion_ml", "overlap"]).assign(**keys)
+
+
 def ladder(offset, n):
     """n scores per volume, raised by `offset`."""
     return [0.1 + 0.05 * i + offset for i in range(n)]

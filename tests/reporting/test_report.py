@@ -114,7 +114,7 @@ def test_sections_can_be_reached_and_read(page):
     assert page.headings.count("h1") == 1 and page.headings[0] == "h1"
     assert len(page.ids) == len(set(page.ids))
     anchors = [link[1:] for link in page.links if link.startswith("#")]
-    assert len(set(anchors)) == 16 and set(anchors) <= set(page.ids)
+    assert len(set(anchors)) == 17 and set(anchors) <= set(page.ids)
     assert all(picture["alt"] and int(picture["width"]) and int(picture["height"]) for picture in page.pictures)
 
 
@@ -168,6 +168,13 @@ def test_printed_tables_are_as_their_sheets(report):
     assert '<td class="stub">✓</td><td><b>75.25</b><br><small>(7.00)</small></td>' in section
     assert 'colspan="1" scope="colgroup">BraTS21 (T2)</th>' in section
     assert 'Run made-up.\nFiles: <a href="tables/table3.csv">table3.csv</a>.' in section
+
+
+def test_detection_per_scan_and_lesion_stands_beside_what_it_contains(report):
+    text = (report / "index.html").read_text()
+    section = text[text.index('<section id="detection"') : text.index('<section id="figures"')]
+    assert "contain the shift between cohorts" in " ".join(section.split())
+    assert "<td>50.00</td>" in section and 'With the shift.\nFiles: <a href="tables/table5.csv">' in section
 
 
 def test_figures_come_with_the_overview_first_and_the_curves_apart(report, page):
@@ -226,6 +233,7 @@ def test_snakemakes_report_has_the_captions_of_the_page():
         "significance",
         "reproduction",
         "tables",
+        "detection",
         "figures",
         "curves",
     )  # their captions are those of files

@@ -25,7 +25,7 @@ def rows():
     """DDPM at two levels and as ensemble on two folds, Thresh and oracle on one; a healthy cohort for DDPM."""
     more = {
         "site": "x", "threshold": 0.3, "lesion_ml": 2.0, "predicted_ml": 3.0, "false_positive_ml": 1.0,
-        "false_positives": 4.0,
+        "false_positives": 4.0, "score_top1": 0.25, "score_top01": 0.5,
     }  # fmt: skip
     nan = [float("nan")] * 2
     frames = [

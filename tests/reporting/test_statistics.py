@@ -13,7 +13,7 @@ from scipy import stats
 
 from uad.reporting.cells import Cell
 from uad.reporting.significance import compare_lines
-from uad.reporting.statistics import bootstrap_interval, holm, permutation_test, rank_biserial
+from uad.reporting.statistics import bootstrap_interval, group_interval, holm, permutation_test, rank_biserial
 
 
 def _scores(n, shift, seed=1):
@@ -180,6 +180,26 @@ def test_bootstrap_interval_against_scipy_on_skewed_scores():
 def test_bootstrap_interval_of_infinite_values_is_undefined():
     assert np.isnan(bootstrap_interval([1.0, np.inf, 2.0], seed=1)).all()
     assert bootstrap_interval([0.1 + 0.2, 0.3], seed=1) == pytest.approx((0.3, 0.3))
+
+
+def test_interval_of_groups_is_that_of_the_mean_where_the_mean_is_asked_for():
+    values = np.random.default_rng(21).beta(0.6, 1.5, 60)
+    found = group_interval(lambda drawn: drawn @ values / drawn.sum(axis=1), [60], seed=7)
+    assert found == pytest.approx(bootstrap_interval(values, seed=7))
+
+
+def test_interval_of_two_groups_against_scipy():
+    """The same draws, of places here and of values there."""
+    a, b = _scores(40, 0.2)[0], _scores(70, 0, seed=2)[1]
+    low, high = group_interval(lambda x, y: x @ a / x.sum(axis=1) - y @ b / y.sum(axis=1), [40, 70], seed=3)
+    scipys = stats.bootstrap((a, b), _difference, n_resamples=10_000, method="BCa", rng=np.random.default_rng(3))
+    assert [low, high] == pytest.approx(list(scipys.confidence_interval))
+    assert low < a.mean() - b.mean() < high
+
+
+def test_interval_of_groups_that_say_the_same_or_nothing():
+    assert group_interval(lambda x, y: np.full(len(x), 0.25), [5, 4], seed=1) == (0.25, 0.25)
+    assert np.isnan(group_interval(lambda x, y: x.sum(axis=1), [5, 1], seed=1)).all()
 
 
 @pytest.mark.parametrize("n", [5, 20, 200])

@@ -102,7 +102,7 @@ def test_oracle_finds_every_lesion_and_copy_none(cohort):
 
 
 def test_the_score_of_a_scan_is_that_of_its_brain_without_excluded_voxels(cohort):
-    """A brain of 2,000 voxels with the values 1 to 2,000: the highest 20 and 2; larger ones elsewhere do not count."""
+    """A brain with the values 1 to 2,000: the highest 20 and 2; larger values elsewhere do not count."""
     volume = cohort["test"][0]
     mask, label = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
     mask[:, :10, :13] = 1  # 2,080 voxels, the last 80 of which are excluded

@@ -137,7 +137,7 @@ def test_ready_scans_are_only_cropped(doors):
 
 def test_the_controls_and_the_tables(doors):
     tables = doors.results / "tables"
-    for name in ("table1", "table2", "table3", "table4"):
+    for name in ("table1", "table2", "table3", "table4", "table5"):
         assert all((tables / f"{name}.{kind}").stat().st_size for kind in ("csv", "md", "tex", "html"))
     table = pd.read_csv(tables / "table3.csv").query("cohort == 'mine'").set_index(["arm", "metric"])["mean"]
     assert table["oracle", "dice"] == 100 and table["oracle", "auprc"] == 100
@@ -147,6 +147,9 @@ def test_the_controls_and_the_tables(doors):
     assert ablated.groupby("arm", sort=False)["removed"].agg(list).to_dict() == {
         arm: ["CC", "MF", "BE"] for arm in ("thresh", "theirs")
     }
+    detected = pd.read_csv(tables / "table5.csv").set_index(["arm", "metric", "size"])["mean"]
+    assert detected["oracle", "found_any", "all"] == detected["oracle", "found_share", "all"] == 100
+    assert detected["copy", "found_any", "all"] == 0
     assert set(ablated["status"]) == {"ok"} and (doors.results / "reproduction.md").stat().st_size
     figures = doors.results / "figures"
     drawn = {path.stem for path in figures.glob("*.png")}

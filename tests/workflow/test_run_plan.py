@@ -32,7 +32,8 @@ def test_the_papers_run_has_its_folds_cohorts_and_tables():
     assert "results/paper/tallies/cddpm/t2/fold4.parquet" in plan.tallies() and len(plan.tallies()) == len(
         plan.scores()
     )
-    assert plan.table_files("csv") == [f"results/paper/tables/table{n}.csv" for n in (1, 2, 3, 4)]
+    assert plan.table_files("csv") == [f"results/paper/tables/table{n}.csv" for n in (1, 2, 3, 4, 5)]
+    assert "results/paper/lesions/cddpm/t2/fold4.parquet" in plan.lesions()
     assert len(plan.all_stores()) == 6 * 4 and len(plan.store_tables()) == 6
 
 

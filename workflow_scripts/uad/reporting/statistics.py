@@ -173,7 +173,7 @@ def group_interval(
         drawn = map(_times_drawn, flat, sizes)
         return statistic(*drawn).reshape(places[0].shape[:-1])
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # resamples that agree: answered below
         result = _bootstrap([np.arange(size) for size in sizes], of_places, seed, level, rounds)
     found = result.bootstrap_distribution

@@ -27,6 +27,11 @@ def abar(level: int) -> float:
     return SCHEDULE.abar[level - 1].item() if level else 1.0
 
 
+def rest(level: int) -> float:
+    """1 - abar, which float32 keeps better as the square of its root."""
+    return SCHEDULE.noise[level - 1].item() ** 2 if level else 0.0
+
+
 def coefficients(t: int, s: int) -> tuple[float, float, float]:
     """How much of x_t, of x0 and of the noise an ancestral step hands on."""
     zero, one = torch.zeros(1), torch.ones(1)
@@ -82,9 +87,9 @@ def test_an_ancestral_step_to_the_level_before_is_ddpms_posterior(t):
     beta = SCHEDULE.betas[t - 1].item()
     x, x0, n = coefficients(t, t - 1)
     # Ho et al. 2020, equation 7
-    assert x0 == pytest.approx(abar(t - 1) ** 0.5 * beta / (1 - abar(t)), rel=2e-4)
-    assert x == pytest.approx((1 - beta) ** 0.5 * (1 - abar(t - 1)) / (1 - abar(t)), rel=2e-4)
-    assert n**2 == pytest.approx((1 - abar(t - 1)) / (1 - abar(t)) * beta, rel=2e-4)
+    assert x0 == pytest.approx(abar(t - 1) ** 0.5 * beta / rest(t), rel=2e-4)
+    assert x == pytest.approx((1 - beta) ** 0.5 * rest(t - 1) / rest(t), rel=2e-4)
+    assert n**2 == pytest.approx(rest(t - 1) / rest(t) * beta, rel=2e-4)
 
 
 @pytest.mark.parametrize(("t", "s"), STEPS)
@@ -93,27 +98,27 @@ def test_up_again_is_the_forward_process_from_there(t, s):
     one, zero = torch.ones(1), torch.zeros(1)
     signal, spread = renoised(one, s, t, zero, SCHEDULE).item(), renoised(zero, s, t, one, SCHEDULE).item()
     assert signal * abar(s) ** 0.5 == pytest.approx(abar(t) ** 0.5, rel=1e-4)
-    assert signal**2 * (1 - abar(s)) + spread**2 == pytest.approx(1 - abar(t), rel=1e-4)
+    assert signal**2 * rest(s) + spread**2 == pytest.approx(rest(t), rel=1e-4)
 
 
 @pytest.mark.parametrize(("t", "s"), STEPS)
 def test_ancestral_steps_keep_the_variance_of_gaussian_data(t, s, data=0.3):
     """x0 drawn from its posterior for data N(0, data^2): x_s then has the variance of the forward process."""
-    variance = abar(t) * data**2 + 1 - abar(t)
+    variance = abar(t) * data**2 + rest(t)
     gain = abar(t) ** 0.5 * data**2 / variance  # E[x0 | x_t] = gain x_t
-    left = data**2 * (1 - abar(t)) / variance  # Var[x0 | x_t]
+    left = data**2 * rest(t) / variance  # Var[x0 | x_t]
     x, x0, n = coefficients(t, s)
     found = (x + x0 * gain) ** 2 * variance + x0**2 * left + n**2
-    assert found == pytest.approx(abar(s) * data**2 + 1 - abar(s), rel=1e-4)
+    assert found == pytest.approx(abar(s) * data**2 + rest(s), rel=1e-4)
 
 
 def test_ddim_keeps_the_variance_of_gaussian_data_in_small_steps(data=0.3):
     """The mean E[x0 | x_t] of data N(0, data^2) leads a value of one standard deviation to one at level 0."""
 
     def mean(x_t, level):
-        return abar(level) ** 0.5 * data**2 / (abar(level) * data**2 + 1 - abar(level)) * x_t
+        return abar(level) ** 0.5 * data**2 / (abar(level) * data**2 + rest(level)) * x_t
 
-    start = torch.full((1,), (abar(500) * data**2 + 1 - abar(500)) ** 0.5)
+    start = torch.full((1,), (abar(500) * data**2 + rest(500)) ** 0.5)
     errors = [restored(mean, start, descent(500, steps), SCHEDULE).item() - data for steps in (50, 500)]
     assert abs(errors[1]) < 0.01 * data and abs(errors[1]) < abs(errors[0]) / 5
 

@@ -23,6 +23,7 @@ NEEDED = {
     "maps": {"folder": "{cohort}"},
     "dae": {"width": 8, "depth": 3},
     "svae": {"chunk": SHAPE[0]},
+    "thor": {"steps": 3},
     "fanogan": {"width": 4, "blocks": 2, "z_dim": 16},
 }
 

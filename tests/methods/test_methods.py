@@ -23,6 +23,8 @@ NEEDED = {
     "maps": {"folder": "{cohort}"},
     "dae": {"width": 8, "depth": 3},
     "svae": {"chunk": SHAPE[0]},
+    "thor": {"steps": 3},
+    "autoddpm": {"coarse_steps": 2, "fine_steps": 2, "rounds": 2},
     "fanogan": {"width": 4, "blocks": 2, "z_dim": 16},
 }
 

@@ -15,6 +15,7 @@ from uad.metrics.reconstruction import (
     histogram_divergence,
     kl,
     l1_errors,
+    multiscale_dissimilarity,
     psnr,
     ssim,
 )
@@ -270,6 +271,18 @@ def test_ssim_of_small_and_constant_volumes():
     assert ssim(np.zeros((6, 6, 6)), np.zeros((6, 6, 6))) == 1
     gap = ssim(np.full((6, 7, 8), 0.2), np.full((6, 7, 8), 0.6))
     assert gap == pytest.approx((2 * 0.2 * 0.6 + 1e-4) / (0.2**2 + 0.6**2 + 1e-4))  # the luminance term alone
+
+
+def test_multiscale_dissimilarity_is_half_of_what_ssim_lacks(pair):
+    a, b = pair
+    assert np.allclose(multiscale_dissimilarity(a, a), 0)
+    # of constant slices SSIM is its luminance term, in windows of every size
+    expected = (1 - (2 * 0.2 * 0.6 + 0.01**2) / (0.2**2 + 0.6**2 + 0.01**2)) / 2
+    flat = np.full((2, 20, 20), 0.2), np.full((2, 20, 20), 0.6)
+    assert np.allclose(multiscale_dissimilarity(*flat), expected)
+    found = multiscale_dissimilarity(a, b)
+    alone = np.concatenate([multiscale_dissimilarity(a[z : z + 1], b[z : z + 1]) for z in range(len(a))])
+    assert np.array_equal(found, alone) and found.min() > 0 and found.max() <= 1
 
 
 def test_psnr_equals_scikit_image(pair):

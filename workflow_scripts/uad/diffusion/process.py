@@ -80,12 +80,29 @@ class Denoiser:
         x0: slices of one volume. Returns float32 of the same shape, in [0, 1] space but not clamped. Put the network
         in eval mode first.
         """
-        if not 1 <= t_test <= self.schedule.steps:
-            raise ValueError(f"t_test is {t_test}, it must be in 1..{self.schedule.steps}")
         x0 = to_signed(x0)
-        t = torch.full((len(x0),), t_test - 1, device=x0.device)
-        x_t = self.noised(x0, t, generator)
-        return to_unit(self.denoised(partial(self.predict_x0, network, t, condition), x0, x_t))
+        x_t = self.noised(x0, self.indices(t_test, x0), generator)
+        return to_unit(self.predictor(network, x0, condition)(x_t, t_test))
+
+    def predictor(
+        self, network: Callable[..., Tensor], x0: Tensor, condition: Tensor | None = None
+    ) -> Callable[[Tensor, int], Tensor]:
+        """What the network makes of noised slices: a function (x_t, noise level in 1..T) -> x0, all in [-1, 1].
+
+        x0: the slices without noise, which those see that noise a part of a slice.
+        """
+
+        def predict(x_t: Tensor, level: int) -> Tensor:
+            t = self.indices(level, x_t)
+            return self.denoised(partial(self.predict_x0, network, t, condition), x0, x_t)
+
+        return predict
+
+    def indices(self, level: int, x0: Tensor) -> Tensor:
+        """The index of a noise level in 1..T, once for each sample of x0, int64 [B]."""
+        if not 1 <= level <= self.schedule.steps:
+            raise ValueError(f"t_test is {level}, it must be in 1..{self.schedule.steps}")
+        return torch.full((len(x0),), level - 1, device=x0.device)
 
     def noised(self, x0: Tensor, t: Tensor, generator: torch.Generator) -> Tensor:
         """x_t for x0 in [-1, 1] and indices t [B], with noise from `generator`."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from uad.methods.base import Batch, Method
+from uad.methods.base import Batch, Head, Method
 from uad.methods.settings import DiffusionSettings
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
     from uad.diffusion.process import Denoiser
+    from uad.diffusion.sampling import Predict
 
 
 class DDPM(Method):
@@ -46,9 +47,27 @@ class DDPM(Method):
         unet = partial(self.by_slices, network)
         return torch.stack([self.denoiser.reconstruct(unet, volume.images, t, generator, condition) for t in t_tests])
 
+    def predictor(self, network: nn.Module, volume: Batch) -> Predict:
+        """What the network makes of the volume's slices at a noise level, for heads that take several steps."""
+        from uad.diffusion.process import to_signed
+
+        unet, condition = partial(self.by_slices, network), self.condition(network, volume)
+        return self.denoiser.predictor(unet, to_signed(volume.images), condition)
+
     def condition(self, network: Any, batch: Batch) -> Tensor | None:
         """What the U-Net is told about the noise-free slices: here nothing."""
         return None
+
+
+class ChainHead(Head):
+    """A head that takes the network of a diffusion arm through a chain of several steps."""
+
+    source: DDPM
+
+    def attach(self, source: Method) -> None:
+        if not isinstance(source, DDPM):
+            raise ValueError("has no network that leads from noise to a slice; name a diffusion arm")
+        super().attach(source)
 
 
 METHOD = DDPM

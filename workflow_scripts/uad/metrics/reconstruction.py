@@ -9,6 +9,7 @@ from scipy import ndimage
 
 SSIM_SIGMA = 1.5  # voxels
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # for a data range of 1
+PERCEPTUAL_SIGMAS = (1.0, 2.0, 4.0)  # pixels
 HISTOGRAM_BINS = 500
 KL_EPSILON = 1e-6
 
@@ -71,6 +72,16 @@ def ssim_map(image: np.ndarray, reconstruction: np.ndarray, windows: Sequence[np
     covariance = smooth(x * y) - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + SSIM_C1) / (mean_x**2 + mean_y**2 + SSIM_C1)
     return luminance * (2 * covariance + SSIM_C2) / (variance + SSIM_C2)
+
+
+def multiscale_dissimilarity(image: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
+    """Mean of (1 - SSIM) / 2 in fine to coarse Gaussian windows within the slice: float64 [Z, Y, X], 0 to 1.
+
+    It stands in where a method was published with the spatial map of a perceptual distance (LPIPS).
+    """
+    windows = [gaussian_window(sigma, int(3.5 * sigma + 0.5)) for sigma in PERCEPTUAL_SIGMAS]
+    similarity = sum(ssim_map(image, reconstruction, (window, window)) for window in windows) / len(windows)
+    return np.clip((1 - similarity) / 2, 0, 1)
 
 
 def psnr(image: np.ndarray, reconstruction: np.ndarray) -> float:

@@ -196,7 +196,7 @@ def run(folder, *more, out="maps"):
     table = folder / out / "t2-0" / "maps.tsv"
     table.parent.mkdir(parents=True, exist_ok=True)
     splits = [str(folder / "splits" / f"{cohort}.tsv") for cohort in COHORTS]
-    settings = "--train-cohort ixi --modality t2 --fold 0 --seed 1".split()
+    settings = ["--train-cohort", "ixi", "--modality", "t2", "--fold", "0", "--seed", "1"]
     command = [sys.executable, str(PROGRAM), "--stores", *map(str, folder.glob("store/*")), "--splits", *splits,
                *settings, *more, "--table", str(table)]  # fmt: skip
     return table, subprocess.run(command, capture_output=True, text=True)

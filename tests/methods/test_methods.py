@@ -24,6 +24,7 @@ NEEDED = {
     "dae": {"width": 8, "depth": 3},
     "svae": {"chunk": SHAPE[0]},
     "fanogan": {"width": 4, "blocks": 2, "z_dim": 16},
+    "disyre": {"unet": TINY["diffusion"]["unet"]},
 }
 
 

@@ -44,7 +44,7 @@ class Method:
     context: int = 1  # consecutive slices that each slice brings along (`Batch.context`), or WHOLE_VOLUME
     learns_context: ClassVar[bool] = False  # the loss is of all of them: each counts in train.batch_size
     gpu_hours: ClassVar[float] = 1.0  # time limit of one training on one GPU, asked from the cluster
-    passes: ClassVar[int] = 1  # of the network per slice that is reconstructed
+    passes: int = 1  # of the network per slice that is reconstructed or mapped
     RECIPE_VERSION: ClassVar[int] = 1  # raise when the numbers change
     params: Any  # an instance of `Params`: a method names the class, and mypy checks the keys it reads
 

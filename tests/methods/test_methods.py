@@ -25,6 +25,7 @@ NEEDED = {
     "svae": {"chunk": SHAPE[0]},
     "fanogan": {"width": 4, "blocks": 2, "z_dim": 16},
     "disyre": {"unet": TINY["diffusion"]["unet"]},
+    "itermask": {"unet": TINY["diffusion"]["unet"]},
 }
 
 

@@ -26,6 +26,7 @@ NEEDED = {
     "fanogan": {"width": 4, "blocks": 2, "z_dim": 16},
     "disyre": {"unet": TINY["diffusion"]["unet"]},
     "itermask": {"unet": TINY["diffusion"]["unet"]},
+    "ra": {"channels": [8, 8], "z_dim": 16},
 }
 
 

@@ -25,7 +25,7 @@ BRANCH = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4}  # torchvision's names -> 
 class FrozenFeatures(nn.Module):
     """Stem and two stages of a ResNet-18 on one grid: images [B, 1, H, W] in [0, 1] -> [B, 4 width, grid, grid].
 
-    Images are resized to size x size pixels; the grid has a quarter of them per side.  Nothing of it trains, and its batch
+    Images are resized to size x size pixels; the grid has a quarter of them per side.  Nothing of it trains: its batch
     norms keep their statistics.
     """
 

@@ -12,10 +12,13 @@ from places import ROOT
 
 from uad.config.load import load
 from uad.download.sources import read_sources
+from uad.methods import known_methods
+from uad.workflow.run_plan import RunPlan
 
 pytestmark = pytest.mark.slow
 
 ALL_ARMS = ("demo/config.yaml", "demo/all.yaml")
+NEWER_ARMS = (*ALL_ARMS, "studies/newer-arms.yaml", "demo/newer-arms.yaml")
 
 
 def snakemake(*arguments, cwd=ROOT):
@@ -56,6 +59,16 @@ def test_all_arms_of_the_full_study_are_planned_on_the_demos_data(tmp_path):
     arms, trained = 17, 9  # the thirteen rows of the paper are read from ten arms; with our own rows and four controls
     assert jobs["train"] == trained * 2 and jobs["reconstruct"] == jobs["score"] == arms * 2
     assert jobs["pretrain"] == jobs["pca"] == 2
+
+
+def test_the_newer_arms_add_their_own_jobs(tmp_path):
+    newer = load(*(ROOT / name for name in ("config.yaml", *NEWER_ARMS)))
+    plan, before = RunPlan(newer), load(*(ROOT / name for name in ("config.yaml", *ALL_ARMS)))
+    added = [arm for arm in newer.arms if arm not in before.arms]
+    trained = {"ddpm-pyramid", "mddpm", "disyre", "itermask", "ra", "fae"}
+    assert len(added) == 20 and {arm for arm in added if plan.trains(arm)} == trained
+    # every method that is no control is an arm somewhere
+    assert {arm.method for arm in newer.arms.values()} == set(known_methods())
 
 
 def test_an_arm_is_the_same_in_the_full_study_and_among_all_arms_of_the_demo():

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from uad.common.errors import InputError
 from uad.common.files import atomic_path
+from uad.reporting.check import expected_random_auprc
 from uad.reporting.elements import Cell, Table
 from uad.reporting.paper_numbers import METRICS, REMOVED, cohort_title
 from uad.reporting.split_sizes import UNUSED
@@ -146,7 +147,7 @@ def detection_note(
     for place, cells in table.groupby(["cohort", "modality"], sort=False):
         most = cells.groupby("metric")[["n_volumes", "n_healthy", "n_lesions"]].max()
         ill, healthy = most.loc["auroc_top1", ["n_volumes", "n_healthy"]]
-        chance = f" (AP of chance: {100 * ill / (ill + healthy):.0f} %)" if ill and healthy else ""
+        chance = f" (AP of chance: {_percent(expected_random_auprc(ill, ill + healthy))})" if ill and healthy else ""
         lesions = most.loc["found_any", "n_lesions"]
         counts.append(f"{cohort_title(*place)} {ill} and {healthy}{chance}, {lesions} lesions")
     return " ".join([
@@ -164,7 +165,7 @@ def detection_note(
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:g} %"
+    return f"{100 * share:.3g} %"
 
 
 def _best(cells: pd.DataFrame, better: int, controls: set[str]) -> set[Any]:

@@ -4,7 +4,7 @@ A program of its own: it knows the packed scans and the split tables by their fi
 nothing of the library.
 
     features: of a grid of places in the brain; by default a local descriptor that needs no weights, the patches of
-        5x5 pixels around the place in several scales, whitened by their principal components; or, with --weights,
+        5x5 pixels around the place in several scales, as their principal components; or, with --weights,
         those of a ResNet-18
     bank of slice z: features of the fold's healthy training scans at the slices z - reach to z + reach, at most --bank
     map = Euclidean distance to the nearest in the bank, drawn up to the slice and smoothed, inside the brain
@@ -31,7 +31,7 @@ from scipy import ndimage
 
 PATCH = 5  # side of a patch, in samples
 SCALES = (1, 2, 4)  # pixels from sample to sample
-QUERIES = 1024  # places that are compared at once: bounds the memory
+QUERIES = 256  # places that are compared at once: bounds the memory
 INPUT = 224  # side of the slices that a ResNet sees
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels
 
@@ -233,28 +233,31 @@ def fit(arguments: argparse.Namespace, extractor: Extractor, store: Packed, subj
         sys.exit("error: the training scans hold no brain")
     shift, turn = np.zeros(pooled.shape[1], np.float32), np.eye(pooled.shape[1], dtype=np.float32)
     if not arguments.weights:
-        shift, turn = whitening(pooled, arguments.dims)
+        shift, turn = principal(pooled, arguments.dims)
     return Bank([(features - shift) @ turn for features in found], arguments.reach, shift, turn)
 
 
-def whitening(features: np.ndarray, dims: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [D] and [D, dims]: the first principal components of features [M, D], each scaled to variance 1."""
+def principal(features: np.ndarray, dims: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean [D] and first principal components [D, dims] of features [M, D].
+
+    They are not scaled to equal variance: what hardly varies among healthy patches is mostly noise.
+    """
     if dims > features.shape[1]:
         sys.exit(f"error: --dims {dims}: must be 1 to {features.shape[1]}, the numbers of a descriptor")
-    values, vectors = np.linalg.eigh(np.cov(features.astype(np.float64), rowvar=False, bias=True))
-    values, vectors = values[::-1][:dims], vectors[:, ::-1][:, :dims]
-    scale = np.sqrt(np.maximum(values, 1e-6 * values[0] + 1e-12))  # what hardly varies is not blown up
-    return features.mean(axis=0, dtype=np.float64).astype(np.float32), (vectors / scale).astype(np.float32)
+    _, vectors = np.linalg.eigh(np.cov(features.astype(np.float64), rowvar=False, bias=True))
+    return features.mean(axis=0, dtype=np.float64).astype(np.float32), vectors[:, ::-1][:, :dims].astype(np.float32)
 
 
 def nearest(queries: np.ndarray, bank: np.ndarray) -> np.ndarray:
     """Euclidean distance of each query [N, d] to the nearest of the bank [M, d]: float32 [N]."""
-    squares = (bank * bank).sum(axis=1)
+    # |b|^2 - 2 q.b as one product, which is least where |q - b| is
+    sought = np.column_stack([-2 * bank, (bank * bank).sum(axis=1)]).T
     distances = np.empty(len(queries), np.float32)
     for start in range(0, len(queries), QUERIES):
         portion = queries[start : start + QUERIES]
-        # the product finds the nearest; its distance is computed anew, as small ones drown in the rounding of squares
-        closest = bank[(squares - 2 * portion @ bank.T).argmin(axis=1)]
+        asked = np.column_stack([portion, np.ones(len(portion), np.float32)])
+        # the distance itself is computed anew, as small ones drown in the rounding of squares
+        closest = bank[(asked @ sought).argmin(axis=1)]
         distances[start : start + QUERIES] = np.linalg.norm(portion - closest, axis=1)
     return distances
 

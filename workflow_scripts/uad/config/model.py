@@ -331,7 +331,7 @@ class TrainSettings(Section):
         [],
         # an empty list is in no recipe: whoever names no site keeps the models that were trained before this key
         exclude_if=lambda sites: not sites,
-        description="Sites of the training cohort that the arm never sees, neither to learn nor to choose a checkpoint.",
+        description="Sites of the training cohort that the arm never sees, neither to learn nor to choose weights.",
     )
 
 

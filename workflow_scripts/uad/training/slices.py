@@ -121,8 +121,8 @@ def _without_sites(store: Store, rows: np.ndarray, unseen: Sequence[str]) -> np.
     seen = rows[~np.isin(sites[rows], unseen)]
     if not len(seen):
         raise InputError(
-            f"train.without_sites: without {', '.join(unseen)} none of {len(rows)} scans of a split is left to train or "
-            "validate on; leave fewer sites out, or give cohorts.<name>.splits more"
+            f"train.without_sites: without {', '.join(unseen)} none of {len(rows)} scans of a split is left to "
+            "train or validate on; leave fewer sites out, or give cohorts.<name>.splits more"
         )
     return seen
 

@@ -1,4 +1,5 @@
 # What comes before training, and training: one job per (arm, modality, fold).
+import shlex
 
 # No scan and no person may be learned from in one cohort and tested on in another.  Of a run with `data_of` too, whose
 # cohorts may be others than those of the run that made the data; so the table lies beside the data's folders.
@@ -112,7 +113,9 @@ rule train:
         ),
         store=lambda wc: f"{RESULTS}/store/{CONFIG.train_cohort}_{wc.modality}",
         start_from=lambda wc, input: (
-            f"--start-from {input.pretrained}" if input.pretrained else ""
+            f"--start-from {shlex.quote(str(input.pretrained))}"
+            if input.pretrained
+            else ""
         ),
     shell:
         "trap : TERM INT; python workflow_scripts/train.py --settings {params.settings:q} --store {params.store:q}"

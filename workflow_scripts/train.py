@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--splits", required=True, type=Path)
     parser.add_argument("--fold", required=True, type=int)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--start-from", type=Path, help="model file of the arm's pre-training")
+    parser.add_argument("--start-from", type=Path, help="model file of the arm's pre-training, or weights of its own")
     parser.add_argument("--model", required=True, type=Path)
     arguments = parser.parse_args()
 

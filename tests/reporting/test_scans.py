@@ -93,6 +93,22 @@ def test_the_text_has_the_means_of_each_cohort_with_controls_last():
     assert absent == "Not scored yet: late"
 
 
+def test_readings_that_combine_levels_are_shown_too():
+    """`inference.combine`: geometric mean and largest residual are scored as readings of their own."""
+    metrics = pd.concat([rows(), volumes("ddpm", 0, [0.3, 0.5], "gmean"), volumes("ddpm", 0, [0.7, 0.9], "max")])
+    lines = [line.split() for line in text_of(metrics).splitlines() if line.startswith("DDPM")]
+    assert ["DDPM", "gmean", "2", "1", "40.00", "40.00"] in lines and [
+        "DDPM",
+        "max",
+        "2",
+        "1",
+        "80.00",
+        "80.00",
+    ] in lines
+    table = scan_table(metrics, ARMS, FOLDS, "500")
+    assert set(table.loc[table["arm"] == "ddpm", "t_test"]) == {"500", "ens", "gmean", "max"}
+
+
 def test_columns_are_aligned_and_fit_a_terminal():
     long = [arm("ddpm", label="D" * 90) | {"per_fold": True}, *ARMS[2:3]]
     text = scores_text(rows(), long, **PLACES, folds=FOLDS, single="500")

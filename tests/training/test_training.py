@@ -9,6 +9,7 @@ from tiny import TINY
 from uad.common.errors import InputError
 from uad.config.model import TrainSettings
 from uad.methods import known_methods, load_method
+from uad.networks.weights import recipe_of, save_model
 from uad.training.checkpoints import write_curve
 from uad.training.loop import narrow_in_float32, precision_here, train_arm
 from uad.training.slices import SliceSource, Steps
@@ -237,8 +238,22 @@ _SMALL = {
     "vae": TINY["ae"],
     "svae": {**TINY["ae"], "chunk": 2},
     "dae": {"width": 4, "depth": 2},
-    **{name: {key: TINY["cddpm"][key] for key in ("unet", "noise")} for name in ("ddpm", "pddpm")},
+    **{name: {key: TINY["cddpm"][key] for key in ("unet", "noise")} for name in ("ddpm", "pddpm", "mddpm")},
+    **{name: {"unet": TINY["cddpm"]["unet"]} for name in ("disyre", "itermask")},
+    "ra": {"channels": [4, 8], "z_dim": 4},
+    "fae": {"width": 4, "size": 32, "channels": [4, 6], "spark": {"decoder_width": 32}},
 }
+
+
+def pretrained_for(method, folder):
+    """A model file of the method's pre-training, as its network is made; None where it has none."""
+    first = method.pretraining()
+    if first is None:
+        return None
+    path = folder / "pretrained.safetensors"
+    recipe = recipe_of("spark", first.params.model_dump(mode="json"))
+    save_model(first.kept(first.network(VOLUMES.shape[2:])), path, recipe)
+    return path
 
 
 @pytest.mark.parametrize("name", sorted(_SMALL))
@@ -255,6 +270,7 @@ def test_every_method_learns_in_bfloat16(name, tmp_path):
         checkpoints=tmp_path,
         threads=1,
         progress=lambda _: None,
+        start_from=pretrained_for(method, tmp_path),
     )
     assert all(weight.dtype == torch.float32 for weight in network.parameters())
     assert all(np.isfinite(row["val_loss"]) for row in curve if "val_loss" in row)

@@ -139,6 +139,22 @@ def test_an_arm_that_reads_what_nobody_makes_is_refused(driver_of):
     driver_of([pca, theirs], arms=arms).check_rules()
 
 
+def test_weights_that_a_network_starts_from_are_an_input_of_its_training(driver_of, tmp_path):
+    given = {"weights": "data/resnet18.pth", "sha256": "0" * 64}
+    arms = {"fae": {"method": "fae"}, "fae-imagenet": {"method": "fae", "params": given}}
+    plan = plan_of(arms=arms)
+    assert plan.pretrained_model("fae-imagenet", "t2", "1") == ["data/resnet18.pth"]
+    assert plan.pretrained_model("fae", "t2", "1") == ["results/paper/pretrained/fae/t2/fold1/model.safetensors"]
+    assert plan.pretrained_model("ddpm", "t2", "1") == []
+    pca = SimpleNamespace(name="pca", is_producer=lambda path: "baselines/pca" in path)
+    message = r"arms\.fae-imagenet\.params: data/resnet18\.pth does not exist and no rule makes it"
+    with pytest.raises(WorkflowError, match=message):
+        driver_of([pca], arms=arms).check_rules()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/resnet18.pth").write_bytes(b"")
+    driver_of([pca], arms=arms).check_rules()
+
+
 def test_on_the_data_of_another_run_its_cohorts_count(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = plan_of(run="mine", data_of="theirs", cohorts={"wmh": {"optional": True}, "mslub": {"optional": True}})

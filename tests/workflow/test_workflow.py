@@ -187,7 +187,7 @@ def test_environments_pin_what_the_lock_pins():
             name, version = line.split("==")
             lock[name.lower().replace("_", "-")] = version
     files = sorted((ROOT / "envs").glob("*.yaml"))
-    assert len(files) == 4
+    assert len(files) == 5
     for path in files:
         (pip,) = [d["pip"] for d in yaml.safe_load(path.read_text())["dependencies"] if isinstance(d, dict)]
         for pin in pip:

@@ -55,15 +55,21 @@ class Denoiser:
             raise ValueError(f"objective is {self.objective!r}, it must be one of {OBJECTIVES}")
 
     def loss(
-        self, network: Callable[..., Tensor], x0: Tensor, generator: torch.Generator, condition: Tensor | None = None
+        self,
+        network: Callable[..., Tensor],
+        x0: Tensor,
+        generator: torch.Generator,
+        condition: Tensor | None = None,
+        seen: Tensor | None = None,
     ) -> Tensor:
         """L1 between x0 and its reconstruction at a random t, mean over all pixels, in [-1, 1]: a scalar.
 
         Each sample has its own t, uniform on 0..T-1 (docs/paper.md#diffusion, D15).
+        seen: what is noised in place of x0, in its range; None: x0 itself.
         """
         x0 = to_signed(x0)
         t = random_integers(self.schedule.steps, x0, generator)
-        x_t = self.noised(x0, t, generator)
+        x_t = self.noised(x0 if seen is None else to_signed(seen), t, generator)
         return F.l1_loss(self.denoised(partial(self.predict_x0, network, t, condition), x0, x_t, generator), x0)
 
     @torch.no_grad()

@@ -77,8 +77,16 @@ class Method:
         """What is trained first, in a job of its own; None: the network starts from random weights."""
         return None
 
+    def weights_file(self) -> str | None:
+        """A file of the user's that the network starts from where nothing is pre-trained."""
+        return None
+
     def start_from(self, network: Any, weights: str | Path) -> None:
-        """Fill the fresh network with the model file that `pretraining` made."""
+        """Fill the fresh network with the model file that `pretraining` made, or with `weights_file`.
+
+        Raises:
+            InputError: the file is not what the arm's parameters say.
+        """
         raise TypeError(f"{type(self).__name__} is not pre-trained")
 
     def loss(self, network: Any, batch: Batch, generator: Generator) -> Tensor:

@@ -36,6 +36,7 @@ def embedding_mlp(in_features: int, width: int) -> nn.Sequential:
 class ResBlock(nn.Module):
     """Residual block whose second norm is scaled and shifted by the embedding (docs/paper.md#u-net).
 
+    `embedding` is its width; 0: there is none.
     `resample` is None, "down" (2x2 average pool) or "up" (nearest x2); it acts on both branches.
     """
 
@@ -44,7 +45,7 @@ class ResBlock(nn.Module):
         self.resample = resample
         self.norm1 = group_norm(groups, in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.to_scale_shift = nn.Linear(embedding, 2 * out_channels)
+        self.to_scale_shift = nn.Linear(embedding, 2 * out_channels) if embedding else None
         self.norm2 = group_norm(groups, out_channels)
         self.conv2 = zero_initialised(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         same = in_channels == out_channels
@@ -57,11 +58,13 @@ class ResBlock(nn.Module):
             return F.interpolate(x, scale_factor=2, mode="nearest")
         return x
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.conv1(self._resampled(F.silu(self.norm1(x))))
-        scale, shift = self.to_scale_shift(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
-        h = self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
-        return self.skip(self._resampled(x)) + h
+    def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
+        h = self.norm2(self.conv1(self._resampled(F.silu(self.norm1(x)))))
+        if self.to_scale_shift is not None:
+            assert embedding is not None
+            scale, shift = self.to_scale_shift(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
+            h = h * (1 + scale) + shift
+        return self.skip(self._resampled(x)) + self.conv2(F.silu(h))
 
 
 class SelfAttention(nn.Module):
@@ -82,7 +85,7 @@ class SelfAttention(nn.Module):
 
 
 class UNet(nn.Module):
-    """Denoising U-Net, one channel in and out, attention in the middle block only (docs/paper.md#u-net).
+    """Denoising U-Net, one channel out, attention in the middle block only (docs/paper.md#u-net).
 
     base, multipliers: width of each level is base * multiplier; a level has half the size of the one before.
     blocks: residual blocks per level on the way down (one more on the way up).
@@ -93,6 +96,8 @@ class UNet(nn.Module):
         to the time embedding; False concatenates it as it is (the paper's text).
     time_dim: width of the time embedding and of the condition MLP; None means 4 * base. The paper's text (D6)
         is condition_dim=128, condition_mlp=False, time_dim=128.
+    in_channels: of the images.
+    timed: False builds a network that is told no time step and no condition.
     """
 
     def __init__(
@@ -106,14 +111,17 @@ class UNet(nn.Module):
         condition_dim: int = 0,
         condition_mlp: bool = True,
         time_dim: int | None = None,
+        in_channels: int = 1,
+        timed: bool = True,
     ):
         super().__init__()
         self.base = base
         self.condition_dim = condition_dim
+        self.timed = timed
         self.shrink = 2 ** (len(multipliers) - 1)
-        time_dim = 4 * base if time_dim is None else time_dim
-        self.time_emb = embedding_mlp(base, time_dim)
-        embedding = time_dim
+        embedding = time_dim = (4 * base if time_dim is None else time_dim) if timed else 0
+        if timed:
+            self.time_emb = embedding_mlp(base, time_dim)
         if condition_dim:
             self.label_emb = embedding_mlp(condition_dim, time_dim) if condition_mlp else nn.Identity()
             embedding += time_dim if condition_mlp else condition_dim
@@ -122,7 +130,7 @@ class UNet(nn.Module):
             return ResBlock(n_in, n_out, embedding, groups, resample)
 
         widths = [base * multiplier for multiplier in multipliers]
-        self.conv_in = nn.Conv2d(1, widths[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList()
         channels, skips = widths[0], [widths[0]]
         for level, width in enumerate(widths):
@@ -151,19 +159,23 @@ class UNet(nn.Module):
         self.norm_out = group_norm(groups, channels)
         self.conv_out = zero_initialised(nn.Conv2d(channels, 1, 3, padding=1))
 
-    def _embedding(self, t: Tensor, condition: Tensor | None) -> Tensor:
-        embedding = self.time_emb(sinusoidal_embedding(t, self.base))
+    def _embedding(self, t: Tensor | None, condition: Tensor | None) -> Tensor | None:
+        if (t is None) == self.timed:
+            raise ValueError("a time step must be given to a timed network, and only to one")
         if (condition is None) != (self.condition_dim == 0):
             raise ValueError("a condition must be given where condition_dim > 0, and only there")
+        if t is None:
+            return None
+        embedding = self.time_emb(sinusoidal_embedding(t, self.base))
         if condition is None:
             return embedding
         return torch.cat([embedding, self.label_emb(condition)], dim=1)
 
-    def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        """x [B, 1, H, W] in [-1, 1], integer t [B], condition [B, d] or None -> [B, 1, H, W], not clamped.
+    def forward(self, x: Tensor, t: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+        """x [B, C, H, W] in [-1, 1], integer t [B], condition [B, d] or None -> [B, 1, H, W], not clamped.
 
         Any H and W: where the levels do not divide them, the last row and column are repeated, then cropped.
-        Raises ValueError for a condition given to an unconditional network or missing in a conditional one.
+        Raises ValueError for a time step or condition that is missing, or given to a network that takes none.
         """
         height, width = x.shape[-2:]
         embedding = self._embedding(t, condition)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from uad.reporting.cells import build_cell, cell_rows, readings_of, select_rows
+from uad.inference.outputs import COMBINATIONS, ENSEMBLE
+from uad.reporting.cells import build_cell, select_rows
 from uad.reporting.paper_numbers import METRICS, cohort_title
 
 Arm = Mapping[str, Any]
@@ -36,7 +37,7 @@ def scan_table(metrics: pd.DataFrame, arms: Sequence[Arm], folds: Sequence[int],
         InputError: as `select_rows`.
     """
     rows = select_rows(metrics, folds)
-    rows = rows[rows["t_test"].isin(["", "ens", single])]
+    rows = rows[rows["t_test"].isin(_readings(single))]
     about = {arm["arm"]: (order, arm) for order, arm in enumerate(arms)}
     rows = rows.assign(
         order=[about[name][0] for name in rows["arm"]],
@@ -76,8 +77,8 @@ def scores_text(
             lines = [
                 line
                 for arm in ordered
-                for ens in sorted(readings_of(rows, arm["arm"]))
-                if (line := _line(cell_rows(rows, arm["arm"], ens, *place, single), arm, ens, _SHOWN[kind], folds))
+                for reading in _readings(single)
+                if (line := _line(_rows_of(rows, arm, place, reading), arm, reading, _SHOWN[kind], folds))
             ]
             if lines:
                 heads = [METRICS[metric].heading for metric in _SHOWN[kind]]
@@ -89,16 +90,25 @@ def scores_text(
     return "\n\n".join(blocks)
 
 
-def _line(rows: pd.DataFrame, arm: Arm, ens: int, metrics: Sequence[str], folds: Sequence[int]) -> list[str]:
+def _readings(single: str) -> list[str]:
+    """What is shown of an arm: its only reading or one noise level, and what combines levels."""
+    return ["", single, ENSEMBLE, *COMBINATIONS]
+
+
+def _rows_of(rows: pd.DataFrame, arm: Arm, place: Place, reading: str) -> pd.DataFrame:
+    at_place = (rows["arm"] == arm["arm"]) & (rows["cohort"] == place[0]) & (rows["modality"] == place[1])
+    return rows[at_place & (rows["t_test"] == reading)]
+
+
+def _line(rows: pd.DataFrame, arm: Arm, reading: str, metrics: Sequence[str], folds: Sequence[int]) -> list[str]:
     """The cells of an arm's line; empty without rows."""
     if rows.empty:
         return []
     means = [(METRICS[metric], build_cell(rows, metric, folds).mean) for metric in metrics]
     label = arm["label"] if len(arm["label"]) <= _LABEL_WIDTH else arm["label"][: _LABEL_WIDTH - 1] + "…"
-    level = rows["t_test"].iloc[0]
     return [
         label,
-        "ensemble" if ens else f"t = {level}" if level else "",
+        f"t = {reading}" if reading.isdigit() else {ENSEMBLE: "ensemble"}.get(reading, reading),
         str(rows["subject"].nunique()),
         str(rows["fold"].nunique()),
         *("–" if math.isnan(mean) else f"{mean:.{metric.decimals}f}" for metric, mean in means),

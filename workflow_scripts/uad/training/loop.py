@@ -194,7 +194,7 @@ def train_arm(
         checkpoints: folder of this recipe's `best` and `last` checkpoints; training resumes from `last`.
         threads: CPU threads of the job; on a GPU all but one load data.
         recipe: what checkpoints belong to; one of another recipe is refused.
-        start_from: model file of the arm's pre-training.
+        start_from: model file of the arm's pre-training, or its `weights_file`.
 
     Raises:
         InputError: the loss is not finite, or a checkpoint is damaged or of another recipe.
@@ -206,6 +206,8 @@ def train_arm(
     network = method.network(training.store.images.shape[2:])
     if start_from:
         method.start_from(network, start_from)
+    elif method.pretraining() is not None or method.weights_file() is not None:
+        raise ValueError("start_from is missing: this network does not start from random weights")
     kind: type[_Training] = _TrainingInParts if isinstance(method, TrainsInParts) else _Training
     module = kind(method, network, training, validation, seed)
     gpu = torch.cuda.is_available()

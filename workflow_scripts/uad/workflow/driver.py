@@ -49,7 +49,7 @@ class Driver:
             if not Path(file).exists() and not any(rule.is_producer(file) for rule in rules):
                 raise WorkflowError(
                     f"config: arms.{arm}.params: {file} does not exist and no rule makes it; correct the path,"
-                    " make the maps, or add a rule to rules/baselines"
+                    " make the file, or add a rule to rules/baselines"
                 )
         config = self._plan.config
         hint = TargetHint([rule.name for rule in rules], config.run, config.arms)

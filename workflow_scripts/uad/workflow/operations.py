@@ -38,12 +38,12 @@ def flop_per_slice(method: Method, shape: tuple[int, int]) -> float:
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         if isinstance(method, DDPM):
             network(images, steps, method.condition(network, volume))
+            return counter.get_total_flops() / len(images)
+        if method.gives == "map":
+            method.anomaly_map(network, volume, torch.Generator())
         else:
-            if method.gives == "map":
-                method.anomaly_map(network, volume, torch.Generator())
-            else:
-                method.reconstruct(network, volume, [1] if method.reads_noise_levels else [], torch.Generator())
-    return counter.get_total_flops() / len(images)
+            method.reconstruct(network, volume, [1] if method.reads_noise_levels else [], torch.Generator())
+    return counter.get_total_flops() / len(images) / method.passes
 
 
 def likely_hours(config: Config) -> dict[tuple[str, str], float]:

@@ -170,8 +170,10 @@ class RunPlan:
         return {"t_tests": [level for level in levels for _ in range(inference.samples)]}
 
     def pretrained_model(self, arm: str, modality: str, fold: str) -> list[str]:
-        if self.methods[arm].pretraining() is None:
-            return []
+        """The file that the arm's network starts from, if any: of its pre-training, or the user's own."""
+        method = self.methods[arm]
+        if method.pretraining() is None:
+            return [file] if (file := method.weights_file()) else []
         return [f"{self.results}/pretrained/{arm}/{modality}/fold{fold}/model.safetensors"]
 
     def learning_curves(self) -> list[str]:
@@ -191,8 +193,9 @@ class RunPlan:
         return self.methods[arm].input_files(self.cohorts_with(modality), modality, fold)
 
     def all_other_inputs(self) -> list[tuple[str, str]]:
-        """(arm, file) of every file that a method reads besides the stores."""
-        return [
+        """(arm, file) of every file that a method reads, or starts from, besides the stores."""
+        started = [(arm, file) for arm, method in self.methods.items() if (file := method.weights_file())]
+        return started + [
             (arm, file)
             for arm in self.config.arms
             for modality in self.modalities

@@ -169,9 +169,11 @@ def test_an_unseen_site_costs_its_people_what_training_without_it_changes():
     assert difference["difference"] == pytest.approx((0.1 + 0.3 + 0.1 + 0.1) / 4 - 0.45)
     assert only(answer.rows["unseen_difference"], site="A")["difference"] == pytest.approx(0.2 - 0.5)
     first = answer.found[0]
-    assert first.startswith("DDPM on the people of each site of IXI (T2), trained without that site: KLD changes by +0.4")
+    assert first.startswith(
+        "DDPM on the people of each site of IXI (T2), trained without that site: a change of KLD by +0.4"
+    )
     assert "4 people; arms that lack another site: +0.150" in first
-    assert "with cDDPM against DDPM (4 people)" in answer.found[-1]
+    assert "(cDDPM minus DDPM, 4 people)" in answer.found[-1]
     # arms without a site are in no test of the spread between sites
     assert not any("no" in arm for arm in answer_of(trained_without(KLD), min_people=2).rows["spread"]["arm"])
 
@@ -242,7 +244,8 @@ def test_every_answer_can_be_written(evidence, tmp_path):
 def test_the_overlay_trains_both_arms_without_each_site_of_ixi():
     for overlays in ([], ["demo/config.yaml"]):
         config = load(*(ROOT / name for name in ["config.yaml", *overlays, "studies/centres-trained.yaml"]))
-        asked = {(config.arms[arm].method, *config.arms[arm].train.get("without_sites", [])) for arm in config.study.arms}
+        arms = [config.arms[name] for name in config.study.arms]
+        asked = {(arm.method, *arm.train.get("without_sites", [])) for arm in arms}
         assert {("ddpm",), ("cddpm",)} < asked
         assert {(method, site) for method in ("ddpm", "cddpm") for site in ("Guys", "HH", "IOP")} < asked
     real = load(*(ROOT / name for name in ["config.yaml", "real/config.yaml", "studies/centres.yaml"]))

@@ -58,7 +58,9 @@ _COLUMNS = {
         *("change_seen", "excess", "excess_low", "excess_high", "n_people"),
     ],
     "unseen_difference": ["arm", "minus", *_CELL, "difference", "ci_low", "ci_high", "n_people"],
-    "shift": ["arm", "cohort", "modality", "metric", "at_home", "mean", "shift", "ci_low", "ci_high", "n_home", "n_people"],
+    "shift": [
+        *("arm", "cohort", "modality", "metric", "at_home", "mean", "shift", "ci_low", "ci_high", "n_home", "n_people"),
+    ],
     "shift_difference": [
         *("arm", "minus", "cohort", "modality", "metric", "difference", "ci_low", "ci_high", "n_home", "n_people"),
     ],
@@ -175,6 +177,7 @@ class CentresStudy(Study):
             "A site is a scanner, its protocol and its people at once: ages and illness differ between sites too.",
             f"Sites with fewer than {self.params.min_people} test people, and scans without a named site, are in the "
             "table of sites but in no test.",
+            "Each interval has 95 % by itself: among many sentences of cohorts and scores, a few hold by chance.",
             "Healthy tissue of ill people is not that of healthy ones, and l1 counts the background: the size of the "
             "head moves it.",
         ]
@@ -235,7 +238,14 @@ def values_by_person(evidence: Evidence) -> pd.DataFrame:
     subjects = rows.groupby([*_KEYS, "subject"], sort=False)["value"].mean().reset_index()
     known = subjects.merge(about.assign(site=about["site"].fillna("")), on=["cohort", "modality", "subject"])
     people = known.sort_values("subject", kind="stable").groupby([*_KEYS, "person"], sort=False)
-    return people.agg(site=("site", "first"), value=("value", "mean")).reset_index()
+    found = people.agg(site=("site", "first"), value=("value", "mean")).reset_index()
+    places = [f"{cohort} {modality}" for cohort, modality in [*evidence.healthy, *evidence.pathological]]
+    order = {
+        "arm": found["arm"].map([row["arm"] for row in evidence.arms].index),
+        "place": (found["cohort"] + " " + found["modality"]).map(places.index),
+        "metric": found["metric"].map(list(_METRICS).index),
+    }
+    return found.loc[pd.DataFrame(order).assign(site=found["site"]).sort_values([*order, "site"], kind="stable").index]
 
 
 def _pair(evidence: Evidence) -> list[str]:
@@ -339,9 +349,9 @@ def _spread_sentences(
         )
         yield (
             f"{evidence.label(row['arm'])} on {cohort_title(row['cohort'], row['modality'])}: {metric.title}"
-            f"{_threshold(row)} differs between {row['n_sites']} sites, which explain {100 * row['share']:.0f} % of its "
-            f"variance over {row['n_people']} people ({100 * row['chance']:.0f} % by chance; p = {row['p_holm']:.2g} "
-            f"after Holm), from {lowest} to {highest}."
+            f"{_threshold(row)} differs between {row['n_sites']} sites, which explain {100 * row['share']:.0f} % of "
+            f"its variance over {row['n_people']} people ({100 * row['chance']:.0f} % by chance; "
+            f"p = {row['p_holm']:.2g} after Holm), from {lowest} to {highest}."
         )
 
 
@@ -419,7 +429,9 @@ def _change_row(change: _Change, evidence: Evidence) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _change_differences(changes: Sequence[_Change], pair: Sequence[str], evidence: Evidence) -> Iterator[dict[str, Any]]:
+def _change_differences(
+    changes: Sequence[_Change], pair: Sequence[str], evidence: Evidence
+) -> Iterator[dict[str, Any]]:
     """What a site costs cDDPM minus what it costs DDPM, over the same people."""
     if not pair:
         return
@@ -435,21 +447,25 @@ def _change_differences(changes: Sequence[_Change], pair: Sequence[str], evidenc
 
 def _unseen_sentences(unseen: pd.DataFrame, differences: pd.DataFrame, evidence: Evidence) -> Iterator[str]:
     for row in _summed_up(unseen):
-        metric = _METRICS[row["metric"]]
-        seen = "" if np.isnan(row["change_seen"]) else f"; arms that lack another site: {metric.text(row['change_seen'])}"
+        counted = f"{row['n_people']} people"
+        if not np.isnan(row["change_seen"]):
+            counted += f"; arms that lack another site: {_METRICS[row['metric']].text(row['change_seen'])}"
         yield (
-            f"{evidence.label(row['arm'])} on {_where(row)}, trained without that site: {_SHORT[row['metric']]}"
-            f"{_threshold(row)} changes by {metric.text(row['change'])} [{metric.text(row['ci_low'])}, "
-            f"{metric.text(row['ci_high'])}]{metric.after} ({row['n_people']} people{seen})."
+            f"{evidence.label(row['arm'])} on {_where(row)}, trained without that site: a change of "
+            f"{_SHORT[row['metric']]}{_threshold(row)} by {_with_interval(row, 'change')} ({counted})."
         )
     for row in _summed_up(differences):
-        metric = _METRICS[row["metric"]]
         yield (
-            f"On {_where(row)}, the change of {_SHORT[row['metric']]}{_threshold(row)} by training without that site is "
-            f"{metric.text(row['difference'])} [{metric.text(row['ci_low'])}, {metric.text(row['ci_high'])}]"
-            f"{metric.after} with {evidence.label(row['arm'])} against {evidence.label(row['minus'])} "
-            f"({row['n_people']} people)."
+            f"On {_where(row)}, what training without that site changes of {_SHORT[row['metric']]}{_threshold(row)} "
+            f"differs by {_with_interval(row, 'difference')} ({evidence.label(row['arm'])} minus "
+            f"{evidence.label(row['minus'])}, {row['n_people']} people)."
         )
+
+
+def _with_interval(row: Mapping[str, Any], column: str) -> str:
+    metric = _METRICS[row["metric"]]
+    ends = f"[{metric.text(row['ci_low'])}, {metric.text(row['ci_high'])}]"
+    return f"{metric.text(row[column])} {ends}{metric.after}"
 
 
 def _summed_up(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -506,18 +522,15 @@ def _shift_sentences(shift: pd.DataFrame, differences: pd.DataFrame, evidence: E
     home = evidence.arms[0]["train_cohort"]
     keys = ["cohort", "modality", "metric"]
     for row in differences[(differences["ci_low"] > 0) | (differences["ci_high"] < 0)].to_dict("records"):
-        metric = _METRICS[row["metric"]]
-        rows = shift[(shift[keys] == [row[key] for key in keys]).all(axis=1)].set_index("arm")
-        own = [
-            f"{metric.text(rows.loc[arm, 'shift'])} [{metric.text(rows.loc[arm, 'ci_low'])}, "
-            f"{metric.text(rows.loc[arm, 'ci_high'])}] with {evidence.label(arm)}"
+        rows = shift[(shift[keys] == [row[key] for key in keys]).all(axis=1)].set_index("arm", drop=False)
+        plain, conditioned = (
+            f"{_with_interval(rows.loc[arm].to_dict(), 'shift')} with {evidence.label(arm)}"
             for arm in (row["minus"], row["arm"])
-        ]
+        )
         yield (
             f"From {cohort_title(home, row['modality'])} to {cohort_title(row['cohort'], row['modality'])}, "
-            f"{_SHORT[row['metric']]} changes by {own[0]} and {own[1]}: a difference of {metric.text(row['difference'])} "
-            f"[{metric.text(row['ci_low'])}, {metric.text(row['ci_high'])}]{metric.after} ({row['n_home']} and "
-            f"{row['n_people']} people)."
+            f"{_SHORT[row['metric']]} changes by {plain} and {conditioned}: a difference of "
+            f"{_with_interval(row, 'difference')} ({row['n_home']} and {row['n_people']} people)."
         )
 
 
@@ -554,13 +567,11 @@ def _tables(rows: Mapping[str, pd.DataFrame], on_all: Sequence[str], evidence: E
             yield _site_table(at(sites, place), place, evidence)
     yield _spread_shown(rows["spread"], evidence)
     yield _unseen_shown(rows["unseen"], evidence)
-    yield _difference_shown(
-        rows["unseen_difference"], "What training without a site changes, cDDPM minus DDPM over the same people", evidence
-    )
+    caption = "What training without a site changes, cDDPM minus DDPM over the same people"
+    yield _difference_shown(rows["unseen_difference"], caption, evidence)
     yield _shift_shown(rows["shift"], evidence)
-    yield _difference_shown(
-        rows["shift_difference"], "How healthy tissue shifts from the training cohort, cDDPM minus DDPM", evidence
-    )
+    caption = "How healthy tissue shifts from the training cohort, cDDPM minus DDPM"
+    yield _difference_shown(rows["shift_difference"], caption, evidence)
     yield _contrast_shown(rows["contrast"], evidence)
 
 
@@ -588,7 +599,7 @@ def _site_table(rows: pd.DataFrame, place: Place, evidence: Evidence) -> Table:
     for (arm, site), part in rows.groupby(["arm", "site"], sort=False):
         found = {(row["metric"], row["threshold_of"]): row for row in part.to_dict("records")}
         cells = [
-            _estimate(key[0], *(found[key][name] for name in ("mean", "ci_low", "ci_high")), sign="")
+            _estimate(key[0], found[key]["mean"], found[key]["ci_low"], found[key]["ci_high"], sign="")
             if key in found else number(None)
             for key in columns
         ]  # fmt: skip
@@ -684,12 +695,10 @@ def _site_figure(sites: pd.DataFrame, on_all: Sequence[str], evidence: Evidence)
     from uad.reporting import style
 
     shown = sites[sites["arm"].isin(on_all)]
-    places = [
-        place for place in [*evidence.healthy, *evidence.pathological] if at(shown, place)["site"].nunique() > 1
-    ]
+    places = [place for place in [*evidence.healthy, *evidence.pathological] if at(shown, place)["site"].nunique() > 1]
     if not places:
         return _nothing("no cohort has more than one site")
-    names = {place: list(dict.fromkeys(sorted(at(shown, place)["site"]))) for place in places}
+    names = {place: sorted(at(shown, place)["site"].unique()) for place in places}
     line_cm = 0.2 + 0.1 * len(on_all)
     heights = [1.6 + line_cm * len(names[place]) for place in places]
     figure = style.new_figure(style.DOUBLE_CM, sum(heights) + 1.5)

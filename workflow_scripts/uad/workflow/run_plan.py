@@ -339,9 +339,7 @@ class RunPlan:
         shared = self.report_settings()
         return {
             **{key: value for key, value in shared.items() if key != "paper_cohorts"},
-            "arms": [
-                row | self._learned(row["arm"]) for row in shared["arms"] if row["arm"] in self.config.study.arms
-            ],
+            "arms": [row | self._learned(row["arm"]) for row in shared["arms"] if row["arm"] in self.config.study.arms],
             "person": {name: cohort.person for name, cohort in self.config.cohorts.items()},
             "rounds": self.config.tables.permutation_rounds,
             "seed": self.config.seed,

@@ -38,6 +38,7 @@ rule study:
         scores=PLAN.study_files("metrics/{arm}/{modality}/fold{fold}.parquet"),
         lesions=PLAN.study_files("lesions/{arm}/{modality}/fold{fold}.parquet"),
         measured=PLAN.study_measured(),
+        experiments=PLAN.study_experiments(),
         stores=PLAN.store_tables(),
     output:
         PLAN.study_answer(),
@@ -55,5 +56,5 @@ rule study:
         folder=lambda wc: PLAN.study_folder(),
     shell:
         "python workflow_scripts/answer_study.py --settings {params.settings:q} --scores {input.scores:q}"
-        " --lesions {input.lesions:q} --measured {input.measured:q} --stores {input.stores:q} --folder {params.folder:q}"
-        " 2>&1 | tee {log}"
+        " --lesions {input.lesions:q} --measured {input.measured:q} --experiments {input.experiments:q}"
+        " --stores {input.stores:q} --folder {params.folder:q} 2>&1 | tee {log}"

@@ -12,6 +12,7 @@ from uad.common.log import job_log
 from uad.common.recipe import read_settings
 from uad.common.tabular import read_table
 from uad.reporting import style
+from uad.reporting.experiments import load_experiments
 from uad.reporting.scores import read_lesions, read_scores
 from uad.scoring.arm_files import read_arm_files
 from uad.studies import Evidence, load_study
@@ -25,6 +26,7 @@ def main() -> None:
     parser.add_argument("--scores", required=True, nargs="+", type=Path)
     parser.add_argument("--lesions", required=True, nargs="+", type=Path, help="<arm>/<modality>/fold<k>.parquet")
     parser.add_argument("--measured", nargs="*", default=[], type=Path, help="<arm>/<modality>/fold<k>.parquet")
+    parser.add_argument("--experiments", nargs="*", default=[], type=Path, help="<modality>/fold<k>.npz")
     parser.add_argument("--stores", required=True, nargs="+", type=Path, help="a store's table per cohort and modality")
     parser.add_argument("--folder", required=True, type=Path)
     arguments = parser.parse_args()
@@ -45,6 +47,7 @@ def main() -> None:
         single=str(settings["single"]),
         rounds=settings["rounds"],
         seed=settings["seed"],
+        experiments={path.parent.name: load_experiments(path) for path in arguments.experiments},
     )
     kind = load_study(about["question"])
     study = kind(kind.Params.model_validate(about["params"]))

@@ -54,7 +54,8 @@ def main() -> None:
     training, validation = source("train"), source("val")
     seed = seed_for(settings["seed"], arm, modality, fold, *["pretrain"] * pretraining)
     # checkpoints belong to one recipe and its data: with another of either, training starts anew
-    read = [Path(f"{arguments.store}.images.npy"), arguments.splits, arguments.start_from]
+    sites = Path(f"{arguments.store}.tsv") if train.without_sites else None
+    read = [Path(f"{arguments.store}.images.npy"), sites, arguments.splits, arguments.start_from]
     inputs = {path.name: sha256_of(path) for path in read if path}
     recipe = hashlib.sha256("".join([arguments.settings.name, *inputs.values()]).encode()).hexdigest()[:10]
     checkpoints = arguments.model.parent / "checkpoints" / recipe

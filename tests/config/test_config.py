@@ -58,6 +58,14 @@ def test_the_shipped_files_are_valid_and_ask_for_the_paper():
         ({"arms": {"x": {"method": "cdpm"}}}, "arms.x.method: 'cdpm' is not known. Did you mean 'cddpm'? Known: ae, "),
         ({"arms": {"x": {"method": "ae", "params": {"zdim": 3}}}}, "arms.x.params: 'zdim' is not known. Did you mean"),
         ({"arms": {"x": {"method": "ae", "train": {"steps": 3}}}}, "arms.x.train: 'steps' is not known. Did you mean"),
+        (
+            {"arms": {"x": {"method": "ae", "train": {"without_sites": ["Guy"]}}}},
+            "arms.x.train.without_sites: 'Guy' is not known. Did you mean 'Guys'? Known: Guys, HH, IOP",
+        ),
+        (
+            {"arms": {"pca": {"train": {"without_sites": ["HH"]}}}},
+            "arms.pca.train.without_sites: method maps has no training here that could leave a site out",
+        ),
         ({"protocol": "cleen"}, "protocol: Input should be 'clean', 'authors' or 'paper' (got 'cleen')"),
         ({"cohorts": {"ixi": {"healthy": True}}}, "`healthy` is for adapter `folder`"),
         ({"train_cohort": "ixy"}, "`train_cohort` names `ixy`, which is not under `cohorts`"),
@@ -209,6 +217,22 @@ def test_a_row_about_a_data_set_makes_no_cohort_and_keeps_to_its_adapter():
     assert mine["wmh"].exclude_label is None and mine["lesions"].exclude_label == 2
     assert resolved(cohorts={"wmh": {"exclude_label": 3}}).cohorts["wmh"].exclude_label == 3
     assert resolved(cohorts={"wmh": {"exclude_label": None}}).cohorts["wmh"].exclude_label is None
+
+
+def test_sites_are_left_out_of_pretraining_too_and_of_no_other_recipe():
+    config = resolved(arms={"x": {"method": "cddpm", "params": {"spark": {}}, "train": {"without_sites": ["HH"]}}})
+    assert arm_settings(config, "x")["train"]["without_sites"] == ["HH"]
+    assert pretraining_settings(config, "x")["train"]["without_sites"] == ["HH"]
+    # another key in a settings file would be another recipe for every model that there is
+    assert "without_sites" not in arm_settings(config, "cddpm-ssl")["train"]
+    assert "without_sites" not in pretraining_settings(config, "cddpm-ssl")["train"]
+    assert "without_sites" not in config.train.model_dump(mode="json")
+    # of a folder only the packed scans know the sites
+    folder = {"adapter": "folder", "healthy": True, "modalities": ["t1"], "subjects": 9}
+    folder["splits"] = {"train": 5, "val": 2, "test": 2}
+    train = {"without_sites": ["Leeds"]}
+    own = resolved(cohorts={"own": folder}, train_cohort="own", arms={"x": {"method": "ae", "train": train}})
+    assert arm_settings(own, "x")["train"]["without_sites"] == ["Leeds"]
 
 
 def test_the_schema_file_is_current():

@@ -4,7 +4,7 @@ import pandas as pd
 
 from uad.studies import Evidence
 
-COMMON = {"control": False, "per_fold": True}
+COMMON = {"control": False, "per_fold": True, "params": {}, "train_cohort": "ixi", "without_sites": []}
 LABELS = {"ae": "AE", "ddpm": "DDPM", "pddpm": "pDDPM", "cddpm": "cDDPM"}
 
 

@@ -7,11 +7,12 @@ from uad.common.packed import Batch
 from uad.common.store import Store
 
 
-def store_of(images, names=None):
-    """A store of volumes [N, Z, Y, X]; brain is what is above 0."""
+def store_of(images, names=None, sites=""):
+    """A store of volumes [N, Z, Y, X]; brain is what is above 0.  `sites`: one for all, or one per volume."""
     rows = range(len(images))
     names = names or [f"scan{row}" for row in rows]
-    index = pd.DataFrame({"row": rows, "subject": names, "site": "", "scanner": "", "age": np.nan, "lesion_ml": 0.0})
+    about = {"site": sites, "scanner": "", "age": np.nan, "lesion_ml": 0.0}
+    index = pd.DataFrame({"row": rows, "subject": names, **about})
     masks = (images > 0).astype(np.uint8)
     return Store(images, masks, np.zeros_like(masks), index, "t2")
 

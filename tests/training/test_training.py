@@ -12,7 +12,7 @@ from uad.methods import known_methods, load_method
 from uad.networks.weights import recipe_of, save_model
 from uad.training.checkpoints import write_curve
 from uad.training.loop import narrow_in_float32, precision_here, train_arm
-from uad.training.slices import SliceSource
+from uad.training.slices import SliceSource, Steps
 
 VOLUMES = np.random.default_rng(0).random((10, 6, 16, 16)).astype(np.float32)
 AE = load_method("ae")(load_method("ae").Params(z_dim=4))
@@ -70,6 +70,48 @@ def test_fixed_validation_repeats_and_random_validation_does_not():
     random = source([0, 1], validation="random")  # D14: one random, augmented slice per volume
     assert sum(len(batch) for batch in random.validation_batches(1)) == 2
     assert not torch.equal(next(random.validation_batches(1)).images, next(random.validation_batches(2)).images)
+
+
+SITES = ["Guys", "HH", "IOP", "HH", "Guys", "HH", "Guys", "IOP", "HH", "Guys"]
+
+
+def without(*sites, rows=range(10), **changes):
+    """A source of volumes whose voxels all have the value row / 10, without these sites."""
+    images = np.repeat(np.arange(1, 11) / 10, 6 * 16 * 16).reshape(10, 6, 16, 16).astype(np.float32)
+    asked = settings(without_sites=list(sites), augment=False, **changes)
+    return SliceSource(store_of(images, sites=SITES), list(rows), asked, 2.0, AE)
+
+
+def rows_of(batch):
+    """The rows that slices come from, read off their values."""
+    return {round(10 * float(value)) - 1 for value in batch.images.amax((1, 2, 3))}
+
+
+@pytest.mark.parametrize("validation", ["fixed", "random"])
+def test_a_training_without_a_site_never_draws_a_slice_of_it(validation):
+    source = without("HH", validation=validation)
+    others = {0, 2, 4, 6, 7, 9}  # by SITES
+    drawn = [source.draw(source.volumes_of_step(step, 1), step) for step in range(60)]
+    assert set().union(*map(rows_of, drawn)) == others
+    assert set().union(*map(rows_of, source.validation_batches(1))) == others
+    # an epoch is one of the other sites' scans: 6 in batches of 4 are one step
+    assert set(without("HH").volumes_of_step(0, 1)) < others
+    two = without("HH", "Guys", validation=validation)
+    assert set().union(*map(rows_of, two.validation_batches(1))) == {2, 7}
+
+
+def test_without_a_site_the_loaders_steps_have_none_of_it():
+    steps = [batch for _, batch in Steps(without("IOP", max_steps=40), 1, 0)]
+    assert len(steps) == 40 and set().union(*map(rows_of, steps)) == {0, 1, 3, 4, 5, 6, 8, 9}
+
+
+def test_a_site_to_go_without_has_to_be_there_and_leave_others():
+    with pytest.raises(InputError, match=r"no site HHH; their sites are: Guys, HH, IOP"):
+        without("HHH")
+    with pytest.raises(InputError, match=r"without HH none of 2 scans of a split is left"):
+        without("HH", rows=[1, 3])
+    with pytest.raises(InputError, match="no site HH; their sites are: none"):
+        source([0, 1], without_sites=["HH"])
 
 
 class _Killed(Exception):

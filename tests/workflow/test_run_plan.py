@@ -67,6 +67,19 @@ def test_a_planted_cohort_is_made_by_the_run_of_another(tmp_path):
     assert "stroke-masks" not in {need.name for need in needs_of(plan_of().config, plan.raw_folder)}
 
 
+def test_a_study_of_centres_knows_what_its_arms_saw_and_reads_the_contrast_experiments():
+    arms = {"x": {"method": "ddpm", "train": {"without_sites": ["HH"]}}}
+    plan = plan_of(arms=arms, study={"question": "centres", "arms": ["ddpm", "cddpm", "x"]})
+    rows = {row["arm"]: row for row in plan.study_settings()["arms"]}
+    assert {arm: row["without_sites"] for arm, row in rows.items()} == {"ddpm": [], "cddpm": [], "x": ["HH"]}
+    assert rows["x"]["params"] == rows["ddpm"]["params"] != rows["cddpm"]["params"]
+    assert rows["x"]["train_cohort"] == "ixi"
+    assert plan.study_experiments() == ["results/paper/experiments/t2/fold0.npz"]
+    # nothing is trained for the experiments alone, nor run for a study that does not read them
+    assert plan_of(study={"question": "centres", "arms": ["ddpm", "ae"]}).study_experiments() == []
+    assert plan_of(study={"question": "post-processing", "arms": ["ddpm", "cddpm"]}).study_experiments() == []
+
+
 def test_an_arm_may_be_another_one_read_at_other_levels():
     read = {"method": "cddpm", "from": "cddpm-ssl", "inference": {"t_test": [100, 250, 500, 750]}}
     plan = plan_of(arms={"levels": read})

@@ -60,6 +60,7 @@ class Adapter:
         bias_corrected: scans need no N4.
         label_on_own_grid: the label has another grid than the image and meets it in scanner space.
         exclude_label: label value that is excluded from the evaluation.
+        sites: names that `site` takes, where there is a list of them.
         kinds: value of a pattern's group `kind` -> column of the cohort table.
         metadata: pattern of an optional table about the subjects.
         promise: what the publisher states about grids and label values.
@@ -79,6 +80,7 @@ class Adapter:
     bias_corrected: bool = False
     label_on_own_grid: ClassVar[bool] = False
     exclude_label: ClassVar[int | None] = None
+    sites: ClassVar[tuple[str, ...]] = ()
     kinds: ClassVar[Mapping[str, str]] = {}
     metadata: ClassVar[re.Pattern[str] | None] = None
     promise: ClassVar[Promise] = Promise()

@@ -32,6 +32,7 @@ class Ixi(Adapter):
     healthy = True
     promise = Promise(voxel_mm=(0.8, 1.5))
     expected_subjects = 577
+    sites = tuple(_SCANNERS)
     parts = (_part("T1", 4.9), _part("T2", 3.9))
     kinds = {"T1": "t1", "T2": "t2"}
     metadata = re.compile(r"(?:^|/)IXI\.xls$")

@@ -36,6 +36,7 @@ class Wmh(Adapter):
     name = "wmh"
     modalities = ("t1",)
     expected_subjects = 60
+    sites = tuple(_SCANNERS)
     label_on_own_grid = True
     exclude_label = 2
     promise = Promise(

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from uad.cohorts import ADAPTERS
 from uad.common.errors import InputError
 from uad.config.model import Config, InferenceSettings, TrainSettings
 from uad.config.protocols import protocol_values
@@ -153,11 +154,26 @@ def arm_settings(config: Config, arm: str) -> dict[str, Any]:
     ):
         known[key] = checked(model, values, f"arms.{arm}.{key}")
     known["params"] = _placed(known["params"], config, arm)
+    _check_sites(config, arm, known["train"].get("without_sites", []))
     built = method(method.Params.model_validate(known["params"]))
     chunk, batch = built.context if built.learns_context else 1, known["train"]["batch_size"]
     if chunk and batch % chunk:
         raise InputError(f"config: arms.{arm}.params.chunk: {chunk} does not divide train.batch_size, {batch}")
     return {"arm": arm, "method": settings.method, **known, **_source_settings(config, arm, built)}
+
+
+def _check_sites(config: Config, arm: str, sites: list[str]) -> None:
+    """Refuse sites that the arm cannot go without; a folder's sites are known only to the training itself."""
+    where = f"config: arms.{arm}.train.without_sites"
+    if sites and not method_class(config, arm).trains:
+        raise InputError(
+            f"{where}: method {config.arms[arm].method} has no training here that could leave a site out; give the key "
+            "to arms that train, each by itself"
+        )
+    known = ADAPTERS[config.cohorts[config.train_cohort].adapter].sites
+    for site in sites:
+        if known and site not in known:
+            raise InputError(f"{where}: {did_you_mean(site, known)}")
 
 
 def inference_of(config: Config, arm: str) -> InferenceSettings:
@@ -226,11 +242,16 @@ def _source_settings(config: Config, arm: str, method: Method) -> dict[str, Any]
 
 
 def pretraining_settings(config: Config, arm: str) -> dict[str, Any]:
-    """The same for what the arm is pre-trained with: `train`, below `train_by_method.<its name>`."""
+    """The same for what the arm is pre-trained with: `train`, below `train_by_method.<its name>`.
+
+    Sites that the arm never sees are left out here too.
+    """
     method = build_method(config, arm).pretraining()
     assert method is not None
     name = next(name for name, kind in pretraining.PRETRAININGS.items() if isinstance(method, kind))
-    train = checked(TrainSettings, _train_keys(config, name), f"train_by_method.{name}")
+    unseen = arm_settings(config, arm)["train"].get("without_sites", [])
+    keys = merge(_train_keys(config, name), {"without_sites": unseen})
+    train = checked(TrainSettings, keys, f"train_by_method.{name}")
     return {"arm": arm, "method": name, "params": method.params.model_dump(mode="json"), "train": train}
 
 

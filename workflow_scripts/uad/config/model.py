@@ -327,6 +327,12 @@ class TrainSettings(Section):
     )
     validate_every: int = Field(100, gt=0, description="D30. Steps between validations.")
     validation_slices: int = Field(8, gt=0, description="Evenly spaced slices per volume when validation is fixed.")
+    without_sites: list[str] = Field(
+        [],
+        # an empty list is in no recipe: whoever names no site keeps the models that were trained before this key
+        exclude_if=lambda sites: not sites,
+        description="Sites of the training cohort that the arm never sees, neither to learn nor to choose weights.",
+    )
 
 
 class PaperRow(Section):

@@ -15,6 +15,7 @@ import pydantic
 from uad.reporting.elements import Table
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from matplotlib.figure import Figure
 
@@ -61,7 +62,7 @@ class Evidence:
     """What an answer is made of.
 
     Attributes:
-        arms: of the study, in the order of its list: arm, label, method and more (`RunPlan.arm_rows`).
+        arms: of the study: arm, label, method and more (`RunPlan.study_settings`).
         scores: rows of the metrics format of these arms, validation and test.
         lesions: rows of the lesions format, with arm, modality and fold.
         measured: what `measure` gave, with arm, modality and fold; empty for a study that measures nothing.
@@ -70,6 +71,8 @@ class Evidence:
         folds: of the run.
         single: the noise level that the tables print.
         rounds, seed: of bootstrap and permutation tests.
+        experiments: modality -> arrays of the contrast experiments (`uad.reporting.experiments`), for a study that
+            `reads_experiments` of a run that has their arms.
     """
 
     arms: Sequence[Mapping[str, Any]]
@@ -83,6 +86,7 @@ class Evidence:
     single: str
     rounds: int
     seed: int
+    experiments: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
     def per_person(self, values: pd.Series, place: Place) -> pd.Series:
         """Values by subject as means by person: what is drawn for an interval, since scans of one person are alike."""
@@ -121,6 +125,7 @@ class Study:
     tables: ClassVar[tuple[str, ...]] = ()  # names of its CSV files
     figures: ClassVar[tuple[str, ...]] = ()
     measures: ClassVar[bool] = False  # looks at voxels: a job per arm, modality and fold before the answer
+    reads_experiments: ClassVar[bool] = False  # sets the contrast experiments beside the scores
     RECIPE_VERSION: ClassVar[int] = 1  # raise when the numbers, words or pictures change
     params: Any  # an instance of `Params`
 

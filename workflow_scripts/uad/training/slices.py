@@ -22,12 +22,13 @@ class SliceSource:
     """Draws training and validation slices from a packed store.
 
     Args:
-        rows: rows of the volumes of one split.
+        rows: rows of the volumes of one split; those of sites that the training goes without are left out.
         spacing_mm: voxel size of the store, for the blur of the augmentation.
         method: who is to learn from them; its `context` says which slices make a sample.
 
     Raises:
-        InputError: the batch size is no multiple of the method's context, or the volumes have fewer slices.
+        InputError: the batch size is no multiple of the method's context, or the volumes have fewer slices; a site to
+            go without is not in the store, or has all of the volumes.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class SliceSource:
         method: Method,
     ) -> None:
         self.store = store
-        self.rows = np.asarray(rows)
+        self.rows = _without_sites(store, np.asarray(rows), settings.without_sites)
         self.settings = settings
         self.spacing_mm = spacing_mm
         self.depth = store.images.shape[1]
@@ -107,6 +108,23 @@ class SliceSource:
         rows, starts = torch.from_numpy(self.rows).repeat_interleave(count), starts.repeat(len(self.rows))
         for i in range(0, len(rows), batch):
             yield self._batch(rows[i : i + batch], starts[i : i + batch])
+
+
+def _without_sites(store: Store, rows: np.ndarray, unseen: Sequence[str]) -> np.ndarray:
+    """The rows of other sites."""
+    sites = store.index["site"].to_numpy()
+    if unknown := sorted(set(unseen) - set(sites)):
+        known = ", ".join(sorted({*sites} - {""})) or "none"
+        raise InputError(
+            f"train.without_sites: the packed scans have no site {', '.join(unknown)}; their sites are: {known}"
+        )
+    seen = rows[~np.isin(sites[rows], unseen)]
+    if not len(seen):
+        raise InputError(
+            f"train.without_sites: without {', '.join(unseen)} none of {len(rows)} scans of a split is left to "
+            "train or validate on; leave fewer sites out, or give cohorts.<name>.splits more"
+        )
+    return seen
 
 
 class Steps(IterableDataset):

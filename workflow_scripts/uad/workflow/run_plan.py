@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from uad.common.errors import InputError
-from uad.config import build_method, checked, did_you_mean, inference_of
+from uad.config import arm_settings, build_method, checked, did_you_mean, inference_of
 from uad.config.model import Config
 from uad.config.places import placed_sri24
 from uad.download.needs import medicalnet_file
@@ -320,6 +320,12 @@ class RunPlan:
         folder = self.study_folder().removeprefix(f"{self.results}/")
         return self.study_files(folder + "/rows/{arm}/{modality}/fold{fold}.parquet") if self.study.measures else []
 
+    def study_experiments(self) -> list[str]:
+        """The contrast experiments, where the study reads them and has both of their arms."""
+        assert self.config.study is not None and self.study is not None
+        has_arms = set(self.experiment_arms().values()) <= set(self.config.study.arms)
+        return self.experiments() if self.study.reads_experiments and has_arms else []
+
     def study_answer(self) -> list[str]:
         """The files of the study's answer: page, Markdown, tables and figures."""
         assert self.study is not None
@@ -333,12 +339,18 @@ class RunPlan:
         shared = self.report_settings()
         return {
             **{key: value for key, value in shared.items() if key != "paper_cohorts"},
-            "arms": [row for row in shared["arms"] if row["arm"] in self.config.study.arms],
+            "arms": [row | self._learned(row["arm"]) for row in shared["arms"] if row["arm"] in self.config.study.arms],
             "person": {name: cohort.person for name, cohort in self.config.cohorts.items()},
             "rounds": self.config.tables.permutation_rounds,
             "seed": self.config.seed,
             "study": self.study_keys(),
         }
+
+    def _learned(self, arm: str) -> dict[str, Any]:
+        """What tells an arm of a study from one of the same method: its parameters, and what it was trained on."""
+        settings = arm_settings(self.config, arm)
+        sites = settings["train"].get("without_sites", [])
+        return {"params": settings["params"], "train_cohort": self.config.train_cohort, "without_sites": sites}
 
     def study_keys(self) -> dict[str, Any]:
         assert self.config.study is not None and self.study is not None

@@ -22,7 +22,7 @@ rule reconstruct:
     resources:
         gpu=lambda wc: int(PLAN.runs_network(wc.arm)),
         mem_mb=growing(16000),
-        runtime=growing(60),
+        runtime=lambda wc, attempt: PLAN.reading_minutes(wc.arm) * attempt,
         # a resource, since another number changes no result and should rerun nothing
         slices_per_pass=CONFIG.execution.slices_per_pass or 0,
     params:

@@ -222,11 +222,12 @@ def test_likely_hours_of_a_training_follow_from_its_operations(tmp_path):
 def test_a_head_costs_the_passes_of_the_network_it_starts_from(tmp_path):
     (tmp_path / "heads.yaml").write_text(
         "inference: {samples: 2}\narms: {ssim: {method: ssim_ens, from: ddpm}, mhd: {method: mhd, from: pddpm},"
-        " andi: {method: andi, from: ddpm}}"
+        " andi: {method: andi, from: ddpm}, auto: {method: autoddpm, from: ddpm}}"
     )
     counts = operations(load(ROOT / "config.yaml", tmp_path / "heads.yaml"))
     once = counts["reconstruct", "ddpm"] / (3 * 2)  # read at three levels, twice each
     assert counts["reconstruct", "andi"] == pytest.approx(9 * once)
+    assert counts["reconstruct", "auto"] == pytest.approx((20 + 10 * 5) * once)
     assert counts["reconstruct", "mhd"] == pytest.approx(10 * 4 * once)
     assert not {("train", "mhd"), ("train", "andi"), ("reconstruct", "ssim")} & counts.keys()
 

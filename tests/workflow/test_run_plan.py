@@ -88,10 +88,18 @@ def test_an_arm_may_be_another_one_read_at_other_levels():
     assert plan.trained_model("levels", "t1", "0") == plan.trained_model("cddpm-ssl", "t1", "0")
     assert plan.levels_to_read("levels") == {"t_tests": [100, 250, 500, 750]}
     assert plan.levels_to_read("cddpm") == {"t_tests": [250, 500, 750]}
+    assert plan.reading_minutes("pddpm") == plan.reading_minutes("cddpm") == plan.reading_minutes("thresh") == 60
     assert not plan.trains("levels") and not any("levels" in log for log in plan.learning_curves())
     work = operations(config)
     assert ("train", "levels") not in work
     assert work["reconstruct", "levels"] == pytest.approx(work["reconstruct", "cddpm-ssl"] * 4 / 3)
+
+
+def test_heads_that_run_a_network_often_have_more_time():
+    heads = {"mhd": {"method": "mhd", "from": "pddpm"}, "iqa": {"method": "iqa", "from": "pddpm"}}
+    plan = plan_of(arms=heads)
+    assert plan.reading_minutes("mhd") == 5 * 10 * 4  # ten samples, each of four boxes
+    assert plan.reading_minutes("iqa") == 60
 
 
 def test_without_a_conditioned_arm_there_are_no_contrast_experiments():

@@ -40,6 +40,10 @@ class AutoDDPM(ChainHead):
     Params = AutoDDPMParams
     params: AutoDDPMParams
 
+    def __init__(self, params: AutoDDPMParams) -> None:
+        super().__init__(params)
+        self.passes = params.coarse_steps + params.fine_steps * params.rounds
+
     def anomaly_map(self, network: Any, volume: Batch, generator: Generator) -> Tensor:
         import torch
         from scipy import ndimage

@@ -46,6 +46,10 @@ class Thor(ChainHead):
     Params = ThorParams
     params: ThorParams
 
+    def __init__(self, params: ThorParams) -> None:
+        super().__init__(params)
+        self.passes = params.steps + len(params.guidance) + len(params.maps)
+
     def anomaly_map(self, network: Any, volume: Batch, generator: Generator) -> Tensor:
         import torch
 

@@ -11,6 +11,7 @@ from uad.config import arm_settings, build_method, checked, did_you_mean, infere
 from uad.config.model import Config
 from uad.config.places import placed_sri24
 from uad.download.needs import medicalnet_file
+from uad.methods import Head
 from uad.studies import Study, known_studies, load_study
 from uad.workflow.shared_data import STORE_FILES
 
@@ -168,6 +169,14 @@ class RunPlan:
         inference = inference_of(self.config, arm)
         levels = inference.t_test if method.reads_noise_levels else []
         return {"t_tests": [level for level in levels for _ in range(inference.samples)]}
+
+    def reading_minutes(self, arm: str) -> int:
+        """Time limit of an arm's reconstructions on one GPU: an hour for twelve passes of a network per slice or fewer,
+        which are those of pDDPM at three levels."""
+        method = self.methods[arm]
+        levels = len(self.levels_to_read(arm)["t_tests"]) or 1
+        source = method.source.passes if isinstance(method, Head) else 1
+        return max(60, 5 * levels * method.passes * source)
 
     def pretrained_model(self, arm: str, modality: str, fold: str) -> list[str]:
         """The file that the arm's network starts from, if any: of its pre-training, or the user's own."""

@@ -46,6 +46,8 @@ class ScoredArm:
         readings: of the arm; the main one is the last.
         settings: how it was scored.
         scores: its rows of the metrics format, thresholds included.
+        untouched: planted cohort -> subject -> the subject of `untouched_cohort` that its scan was before planting; of
+            a study that is `of_planted`.
     """
 
     arm: str
@@ -54,6 +56,8 @@ class ScoredArm:
     readings: Sequence[str]
     settings: ScoreSettings
     scores: pd.DataFrame
+    untouched: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    untouched_cohort: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ class Study:
     tables: ClassVar[tuple[str, ...]] = ()  # names of its CSV files
     figures: ClassVar[tuple[str, ...]] = ()
     measures: ClassVar[bool] = False  # looks at voxels: a job per arm, modality and fold before the answer
+    of_planted: ClassVar[bool] = False  # compares planted scans with the untouched ones: needs `source: planted`
     RECIPE_VERSION: ClassVar[int] = 1  # raise when the numbers, words or pictures change
     params: Any  # an instance of `Params`
 

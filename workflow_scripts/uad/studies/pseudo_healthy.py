@@ -214,7 +214,7 @@ def _sentence(row: Mapping[str, Any], evidence: Evidence) -> str:
             compared.append(f"{side} than {words} (difference {_text(row, f'closer_than_{name}', '+')})")
     return (
         f"{_title(row, evidence)} on {cohort_title(row['cohort'], row['modality'])}: inside lesions its image is "
-        f"{_text(row, 'l1')} {_UNIT.unit} off the untouched scan, {' and '.join(compared)} "
+        f"{_text(row, 'l1')} × {_UNIT.unit} off the untouched scan, {' and '.join(compared)} "
         f"({row['n_test']} test people, {row['n_lesions']} lesions)."
     )
 

@@ -10,6 +10,7 @@ from uad.common.files import atomic_path
 from uad.common.log import job_log
 from uad.common.recipe import read_settings
 from uad.common.store import open_stores
+from uad.common.tabular import read_table
 from uad.config.model import InferenceSettings
 from uad.inference.outputs import Outputs
 from uad.methods import method_of
@@ -26,6 +27,7 @@ def main() -> None:
     parser.add_argument("--arrays", required=True, type=Path, help="table of the arm's cached arrays")
     parser.add_argument("--stores", required=True, nargs="+", type=Path, help="files of the packed scans")
     parser.add_argument("--splits", required=True, nargs="+", type=Path, help="a table per cohort")
+    parser.add_argument("--planted", nargs="*", default=[], type=Path, help="a table of plantings per planted cohort")
     parser.add_argument("--fold", required=True, type=int)
     parser.add_argument("--output", required=True, type=Path)
     arguments = parser.parse_args()
@@ -44,12 +46,19 @@ def main() -> None:
     arm = ScoredArm(
         settings["arm"], cohorts, settings["train_cohort"], readings_of(method, inference),
         score_settings(settings, method.postprocess), pd.read_parquet(arguments.scores),
+        {path.stem: _untouched(path) for path in arguments.planted}, about.get("planted_of", ""),
     )  # fmt: skip
     kind = load_study(about["question"])
     rows = kind(kind.Params.model_validate(about["params"])).measure(arm)
     with atomic_path(arguments.output) as temporary:
         rows.to_parquet(temporary, index=False)
     provenance.write(arguments.output.with_suffix(".json"), rows=len(rows))
+
+
+def _untouched(table: Path) -> dict[str, str]:
+    """Planted subject -> the healthy subject whose scan it is."""
+    rows = read_table(table)
+    return dict(zip(rows["subject"], rows["healthy"], strict=True))
 
 
 if __name__ == "__main__":

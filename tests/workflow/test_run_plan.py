@@ -7,6 +7,7 @@ import yaml
 from places import ROOT
 from snakemake.exceptions import WorkflowError
 
+from uad.common.errors import InputError
 from uad.config import arm_settings, resolve
 from uad.config.load import merge
 from uad.download.needs import fetches_hd_bet, needs_of, own_folders, write_sources
@@ -201,3 +202,24 @@ def test_banners_say_what_is_made_and_where():
     assert "scores" not in success_banner(plan, ["train"], whole=False)
     assert "(1 pack, 2 train)" in success_banner(plan, ["train", "pack", "train"], whole=False)
     assert "results/r/logs/<rule>/" in failure_banner(plan)
+
+
+PSEUDO_HEALTHY = {"question": "pseudo-healthy", "arms": ["ae"]}
+
+
+def test_a_study_of_planted_lesions_reads_of_which_scan_each_was_made():
+    cohort = {
+        "adapter": "folder",
+        "source": "planted",
+        "modalities": ["t1"],
+        "subjects": 4,
+        "splits": {"val": 1, "test": 3},
+    }
+    plan = plan_of(cohorts={"strokes": cohort}, planted={"of": "ixi"}, study=PSEUDO_HEALTHY)
+    assert plan.study_planted("t1") == ["results/paper/acquired/strokes.tsv"] and plan.study_planted("t2") == []
+    assert plan.study_keys()["planted_of"] == "ixi"
+
+
+def test_a_study_of_planted_lesions_is_refused_where_there_are_none():
+    with pytest.raises(InputError, match="needs a cohort of `source: planted`"):
+        plan_of(study=PSEUDO_HEALTHY)

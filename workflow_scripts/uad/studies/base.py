@@ -47,6 +47,8 @@ class ScoredArm:
         readings: of the arm; the main one is the last.
         settings: how it was scored.
         scores: its rows of the metrics format, thresholds included.
+        untouched: planted cohort -> subject -> the subject of `untouched_cohort` that its scan was before planting; of
+            a study that is `of_planted`.
     """
 
     arm: str
@@ -55,6 +57,8 @@ class ScoredArm:
     readings: Sequence[str]
     settings: ScoreSettings
     scores: pd.DataFrame
+    untouched: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    untouched_cohort: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,7 @@ class Study:
     figures: ClassVar[tuple[str, ...]] = ()
     measures: ClassVar[bool] = False  # looks at voxels: a job per arm, modality and fold before the answer
     reads_experiments: ClassVar[bool] = False  # sets the contrast experiments beside the scores
+    of_planted: ClassVar[bool] = False  # compares planted scans with the untouched ones: needs `source: planted`
     RECIPE_VERSION: ClassVar[int] = 1  # raise when the numbers, words or pictures change
     params: Any  # an instance of `Params`
 

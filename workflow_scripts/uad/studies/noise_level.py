@@ -113,7 +113,8 @@ class NoiseLevelStudy(Study):
                 "is no detector.",
                 "What is found says nothing of what is called besides: the false positives per scan of each level are "
                 "in costs.csv. Local AP compares a lesion with the 3 voxels around it and no others.",
-                "The oracle and the best level of the test lesions have seen the test scans: they are bounds.",
+                "The oracle and the best level of the test lesions have seen the test scans: they are bounds, to which "
+                "chance adds.",
                 "Size, contrast and depth of real lesions go together; classes of one are not free of the others.",
                 "On validation lesions the threshold of a level was chosen on the same scans.",
             ],
@@ -165,7 +166,7 @@ class NoiseLevelStudy(Study):
             if at(drawn, place)["lesions"].isin([f"{size}, {contrast}" for size in sizes]).any()
         ]
         looks = style.looks(evidence.arms)
-        figure = style.new_figure(style.DOUBLE_CM, 3.2 * max(len(lines), 1) + 1.5)
+        figure = style.new_figure(style.DOUBLE_CM, 3.5 * max(len(lines), 1) + 1.5)
         if not lines:  # lesions without healthy brain around them have no contrast
             return figure
         cells = list(product(lines, sizes))
@@ -178,7 +179,7 @@ class NoiseLevelStudy(Study):
             if rows.empty:
                 style.say(panel, "no lesion")
             people = "" if rows.empty else f" (n = {rows['n_test'].max()})"
-            panel.set_title(f"{cohort_title(*place)}: {size}, {contrast}{people}", fontsize=6)
+            panel.set_title(f"{cohort_title(*place)}{people}\n{size}, {contrast}", fontsize=6)
         for panel in grid[-len(sizes) :]:
             panel.set_xlabel("t_test")
         for panel in grid[:: len(sizes)]:
@@ -447,7 +448,7 @@ def _change(row: Mapping[str, Any], name: str) -> str:
 
 
 def _gain(row: Mapping[str, Any], name: str) -> str:
-    low, high = 100 * row[f"{name}_low"], 100 * row[f"{name}_high"]
+    low, high = (100 * row[f"{name}_{end}"] for end in ("low", "high"))
     return f"{100 * row[name]:+.1f}" + ("" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]")
 
 
@@ -465,7 +466,7 @@ def _rule_sentence(row: Mapping[str, Any], evidence: Evidence) -> str:
         f"{evidence.label(row['arm'])} on {cohort_title(row['cohort'], row['modality'])}: a level per class of size "
         f"and contrast, chosen on validation, {_change(row, 'rule')} against t_test {evidence.single} and by "
         f"{_gain(row, 'rule_ens')} against the ensemble ({_who(row)}); the best level of each test scan would change "
-        f"it by {_gain(row, 'oracle')}."
+        f"it by {_gain(row, 'oracle')} points."
     )
 
 

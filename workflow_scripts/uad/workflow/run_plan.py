@@ -335,6 +335,12 @@ class RunPlan:
         has_arms = set(self.experiment_arms().values()) <= set(self.config.study.arms)
         return self.experiments() if self.study.reads_experiments and has_arms else []
 
+    def study_planted(self, modality: str) -> list[str]:
+        """The tables that say of which healthy scan each planted one was made, for a study that compares the two."""
+        assert self.study is not None
+        planted = [name for name in self.cohorts_with(modality) if name in self.planted]
+        return [f"{self.data}/acquired/{name}.tsv" for name in planted] if self.study.of_planted else []
+
     def study_answer(self) -> list[str]:
         """The files of the study's answer: page, Markdown, tables and figures."""
         assert self.study is not None
@@ -367,6 +373,7 @@ class RunPlan:
             "question": self.config.study.question,
             "params": self.study.params.model_dump(mode="json"),
             "version": self.study.RECIPE_VERSION,
+            **({"planted_of": self.config.planted.of} if self.study.of_planted else {}),
         }
 
     def final_results(self) -> list[str]:
@@ -387,7 +394,7 @@ def _study_of(config: Config) -> Study | None:
     """The study that the configuration asks for.
 
     Raises:
-        InputError: it is not known, or has a wrong key.
+        InputError: it is not known, has a wrong key, or needs planted lesions where the run has none.
     """
     if config.study is None:
         return None
@@ -395,4 +402,9 @@ def _study_of(config: Config) -> Study | None:
     if name not in known_studies():
         raise InputError(f"config: study.question: {did_you_mean(name, known_studies())}")
     kind = load_study(name)
+    if kind.of_planted and not any(cohort.source == "planted" for cohort in config.cohorts.values()):
+        raise InputError(
+            f"config: study.question: {name} needs a cohort of `source: planted` (docs/own-data.md, Planted strokes), "
+            "and this run has none; real/config.yaml has one"
+        )
     return kind(kind.Params.model_validate(checked(kind.Params, config.study.params, "study.params")))

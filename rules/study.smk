@@ -8,6 +8,7 @@ rule measure:
         arrays=f"{RESULTS}/reconstructions/{{arm}}/{{modality}}/fold{{fold}}/arrays.tsv",
         stores=stores_of,
         splits=splits_of,
+        benchmark=lambda wc: PLAN.study_benchmark(**wc),
     output:
         f"{PLAN.study_folder()}/rows/{{arm}}/{{modality}}/fold{{fold}}.parquet",
     log:
@@ -30,7 +31,7 @@ rule measure:
     shell:
         "python workflow_scripts/measure_study.py --settings {params.settings:q} --scores {input.scores:q}"
         " --arrays {input.arrays:q} --stores {input.stores:q} --splits {input.splits:q} --fold {wildcards.fold}"
-        " --output {output:q} 2>&1 | tee {log}"
+        " --benchmark {input.benchmark:q} --output {output:q} 2>&1 | tee {log}"
 
 
 rule study:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from uad.methods import Method
     from uad.scoring.cohort import ScoredCohort
     from uad.scoring.protocol import ScoreSettings
 
@@ -46,6 +47,8 @@ class ScoredArm:
         readings: of the arm; the main one is the last.
         settings: how it was scored.
         scores: its rows of the metrics format, thresholds included.
+        method: with its parameters, but without a trained network.
+        seconds: of its reconstruct job, for a study that is `timed`; else NaN.
     """
 
     arm: str
@@ -54,6 +57,8 @@ class ScoredArm:
     readings: Sequence[str]
     settings: ScoreSettings
     scores: pd.DataFrame
+    method: Method
+    seconds: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,7 @@ class Study:
     tables: ClassVar[tuple[str, ...]] = ()  # names of its CSV files
     figures: ClassVar[tuple[str, ...]] = ()
     measures: ClassVar[bool] = False  # looks at voxels: a job per arm, modality and fold before the answer
+    timed: ClassVar[bool] = False  # `measure` wants to know how long the arm's reconstruct job took
     RECIPE_VERSION: ClassVar[int] = 1  # raise when the numbers, words or pictures change
     params: Any  # an instance of `Params`
 

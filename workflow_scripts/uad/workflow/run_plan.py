@@ -317,6 +317,11 @@ class RunPlan:
         folder = self.study_folder().removeprefix(f"{self.results}/")
         return self.study_files(folder + "/rows/{arm}/{modality}/fold{fold}.parquet") if self.study.measures else []
 
+    def study_benchmark(self, arm: str, modality: str, fold: str) -> list[str]:
+        """Snakemake's benchmark of an arm's reconstruct job, for a study that is timed."""
+        assert self.study is not None
+        return [f"{self.results}/benchmarks/reconstruct/{arm}-{modality}-fold{fold}.tsv"] * self.study.timed
+
     def study_answer(self) -> list[str]:
         """The files of the study's answer: page, Markdown, tables and figures."""
         assert self.study is not None

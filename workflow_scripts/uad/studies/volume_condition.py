@@ -102,8 +102,8 @@ class VolumeConditionStudy(Study):
                 "One width and depth of each encoder was tried, with the training of the published one; that a wider "
                 "input does not help here does not say that it cannot.",
                 "The encoders differ in depth and number of weights as well as in what they see.",
-                "The U-Net sees single slices, which may have noise of their own (D17), so neighbouring slices may differ "
-                "for another reason than the condition.",
+                "The U-Net sees single slices, which may have noise of their own (D17): neighbours may differ for "
+                "another reason than the condition.",
                 "The encoder of the volume pools over all of it and is told the place of the slice; one that keeps "
                 "maps was not tried.",
                 "Seconds are those of the whole reconstruct job, its start and reading included, on the machine that "

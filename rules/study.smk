@@ -9,6 +9,7 @@ rule measure:
         stores=stores_of,
         splits=splits_of,
         planted=lambda wc: PLAN.study_planted(wc.modality),
+        benchmark=lambda wc: PLAN.study_benchmark(**wc),
     output:
         f"{PLAN.study_folder()}/rows/{{arm}}/{{modality}}/fold{{fold}}.parquet",
     log:
@@ -31,7 +32,7 @@ rule measure:
     shell:
         "python workflow_scripts/measure_study.py --settings {params.settings:q} --scores {input.scores:q}"
         " --arrays {input.arrays:q} --stores {input.stores:q} --splits {input.splits:q} --planted {input.planted:q}"
-        " --fold {wildcards.fold} --output {output:q} 2>&1 | tee {log}"
+        " --benchmark {input.benchmark:q} --fold {wildcards.fold} --output {output:q} 2>&1 | tee {log}"
 
 
 rule study:

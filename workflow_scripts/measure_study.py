@@ -14,6 +14,7 @@ from uad.common.tabular import read_table
 from uad.config.model import InferenceSettings
 from uad.inference.outputs import Outputs
 from uad.methods import method_of
+from uad.reporting.benchmarks import read_benchmark
 from uad.scoring.cohort import ScoredCohort
 from uad.scoring.score_arm import readings_of, score_settings
 from uad.studies import ScoredArm, load_study
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--splits", required=True, nargs="+", type=Path, help="a table per cohort")
     parser.add_argument("--planted", nargs="*", default=[], type=Path, help="a table of plantings per planted cohort")
     parser.add_argument("--fold", required=True, type=int)
+    parser.add_argument("--benchmark", nargs="*", default=[], type=Path, help="Snakemake's, of the reconstruct job")
     parser.add_argument("--output", required=True, type=Path)
     arguments = parser.parse_args()
 
@@ -46,7 +48,8 @@ def main() -> None:
     arm = ScoredArm(
         settings["arm"], cohorts, settings["train_cohort"], readings_of(method, inference),
         score_settings(settings, method.postprocess), pd.read_parquet(arguments.scores),
-        {path.stem: _untouched(path) for path in arguments.planted}, about.get("planted_of", ""),
+        {path.stem: _untouched(path) for path in arguments.planted}, about.get("planted_of", ""), method,
+        *(read_benchmark(path)["s"].mean() for path in arguments.benchmark),
     )  # fmt: skip
     kind = load_study(about["question"])
     rows = kind(kind.Params.model_validate(about["params"])).measure(arm)

@@ -13,11 +13,12 @@ from places import ROOT
 
 from uad.common.errors import InputError
 from uad.config import build_method, load
+from uad.inference.cost import flop_per_slice
 from uad.methods.ae import AE
 from uad.workflow.dry_run import Job, dry_run, jobs_of
 from uad.workflow.estimate import bytes_below, disk_warnings, gpu_warning, report, span, work_left
 from uad.workflow.footprint import disk_bytes
-from uad.workflow.operations import flop_per_slice, likely_hours, operations
+from uad.workflow.operations import likely_hours, operations
 from uad.workflow.slurm import missing_for_slurm
 
 SNAKEFILE = """
@@ -171,9 +172,9 @@ def method_of(arm):
 
 def test_operations_of_a_slice_are_those_of_the_papers_unet():
     # docs/paper.md#u-net: 149.12 GFLOP for the U-Net at 96 x 96, a multiply-add counted as two
-    assert round(flop_per_slice(method_of("ddpm"), (96, 96)) / 1e9, 2) == 149.12
-    assert flop_per_slice(method_of("pddpm"), (96, 96)) == flop_per_slice(method_of("ddpm"), (96, 96))
-    assert flop_per_slice(method_of("cddpm"), (96, 96)) > flop_per_slice(method_of("ddpm"), (96, 96))
+    assert round(flop_per_slice(method_of("ddpm"), (96, 96), 50) / 1e9, 2) == 149.12
+    assert flop_per_slice(method_of("pddpm"), (96, 96), 50) == flop_per_slice(method_of("ddpm"), (96, 96), 50)
+    assert flop_per_slice(method_of("cddpm"), (96, 96), 50) > flop_per_slice(method_of("ddpm"), (96, 96), 50)
 
 
 class OneLayer(AE):
@@ -189,13 +190,15 @@ class OneLayerOfLevels(OneLayer):
 
 
 def test_operations_of_a_layer_are_those_of_its_formula():
-    assert flop_per_slice(OneLayer(AE.Params()), (20, 30)) == 2 * 9 * 20 * 30
-    assert flop_per_slice(OneLayerOfLevels(AE.Params()), (20, 30)) == 2 * 9 * 20 * 30
+    assert flop_per_slice(OneLayer(AE.Params()), (20, 30), 5) == 2 * 9 * 20 * 30
+    assert flop_per_slice(OneLayerOfLevels(AE.Params()), (20, 30), 5) == 2 * 9 * 20 * 30
 
 
 def test_operations_of_chunks_are_counted_per_slice():
-    plain = flop_per_slice(method_of("vae"), (96, 96))
-    assert plain < flop_per_slice(method_of("svae"), (96, 96)) < 1.01 * plain  # its mixer works on the latents alone
+    plain = flop_per_slice(method_of("vae"), (96, 96), 50)
+    assert (
+        plain < flop_per_slice(method_of("svae"), (96, 96), 50) < 1.01 * plain
+    )  # its mixer works on the latents alone
 
 
 @pytest.mark.slow

@@ -55,11 +55,13 @@ def load_arm(
 def ready_to_run(network: nn.Module) -> nn.Module:
     """Move the network to the GPU if there is one, in the memory layout in which it runs fastest.
 
-    That is `channels_last`: the channels of a pixel lie side by side.  Training on a CPU does not gain by it.
+    That is `channels_last`: the channels of a pixel lie side by side.  Training on a CPU does not gain by it.  Layers
+    of volumes stay as they are.
     """
     import torch
 
     gpu = torch.cuda.is_available()
     if not gpu:
         keep_freed_memory()
-    return network.to("cuda" if gpu else "cpu", memory_format=torch.channels_last)  # type: ignore[call-overload]  # stub lacks it
+    network = network.to("cuda" if gpu else "cpu")
+    return torch.nn.utils.convert_conv2d_weight_memory_format(network, torch.channels_last)

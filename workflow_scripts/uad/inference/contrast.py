@@ -57,7 +57,7 @@ def central_columns(width: int, share: float) -> tuple[int, int]:
 def seeing_central_width(arm: Arm, share: float) -> Arm:
     """A conditioned arm whose encoder sees the central share of each slice's width; the U-Net still sees it all."""
     encoder = nn.Sequential(CentralWidth(share), arm.network.encoder)
-    return arm._replace(network=ConditionedUNet(arm.network.unet, encoder).eval())
+    return arm._replace(network=ConditionedUNet(arm.network.unet, encoder, arm.network.position).eval())
 
 
 def contrast_slices(arms: Mapping[str, Arm], scan: Scan, t_test: int, seed: int) -> dict[str, np.ndarray]:
@@ -74,18 +74,21 @@ def contrast_slices(arms: Mapping[str, Arm], scan: Scan, t_test: int, seed: int)
     """
     index = int(np.argmax(scan.mask.sum(axis=(1, 2))))
     part = slice(index, index + 1)
-    flat = scan._replace(image=scan.image[part], mask=scan.mask[part], label=scan.label[part])
+    # one slice is enough, unless a network looks at its neighbours
+    seen = slice(None) if any(arm.method.context != 1 for arm in arms.values()) else part
+    flat = scan._replace(image=scan.image[seen], mask=scan.mask[seen], label=scan.label[seen])
+    row = index if seen != part else 0
     cropped = seeing_central_width(arms[CONDITIONED], CROPPED_WIDTH)
     t_tests = [t_test, ALL_NOISE]
     columns = {f"{CONDITIONED}-{t_test}-cropped": (cropped, t_test)}
     columns |= {f"{role}-{t_test}": (arm, t_test) for role, arm in arms.items() for t_test in t_tests}
     inputs = [with_contrast(flat, exponent) for exponent in SLICE_CONTRASTS]
     pictures = {
-        name: np.concatenate([run_on_scan(arm, x, [t_test], seed)[0] for x in inputs])
+        name: np.stack([run_on_scan(arm, x, [t_test], seed)[0, row] for x in inputs])
         for name, (arm, t_test) in columns.items()
     }
     return {
-        "input": np.concatenate([x.image for x in inputs]),
+        "input": np.stack([x.image[row] for x in inputs]),
         **pictures,
         "contrasts": np.array(SLICE_CONTRASTS),
         "cropped": np.array(central_columns(scan.image.shape[2], CROPPED_WIDTH)),

@@ -180,7 +180,7 @@ class Head(Method):
         """
         if not source.reads_noise_levels:
             raise ValueError("has no noise levels; name a diffusion arm")
-        self.source, self.per_fold = source, source.per_fold
+        self.source, self.per_fold, self.context = source, source.per_fold, source.context
 
 
 class ScoringHeadParams(pydantic.BaseModel):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from uad.common.settings import PositiveNumber, Probability, Section
 
@@ -23,9 +23,31 @@ class EncoderSettings(Section):
     drop_path: Probability = 0.05
 
 
+def _odd(count: int) -> int:
+    if count < 1 or count % 2 == 0:
+        raise ValueError("is no odd number from 1 on; a slice lies in the middle of those that are seen")
+    return count
+
+
 class ConditionSettings(Section):
+    """How the U-Net is told about the noise-free input.
+
+    Keys that came after the paper's study are left out of what a model file remembers while they have their defaults,
+    so that models trained before them stay valid.
+    """
+
     dim: int = Field(512, gt=0, description="D6. The text says 128, the code uses 512.")
     mlp: bool = Field(True, description="D6. The code's extra MLP on the condition.")
+    slices: Annotated[int, AfterValidator(_odd)] | Literal["volume"] = Field(
+        1,
+        description="What the encoder sees: the slice and as many on either side, an odd number, or the `volume`.",
+        exclude_if=lambda slices: slices == 1,
+    )
+    mode: Literal["scale_shift", "scale", "shift", "add", "concat"] = Field(
+        "scale_shift",
+        description="How the condition enters the U-Net; `add`: to the time embedding, `concat`: as maps of the input.",
+        exclude_if=lambda mode: mode == "scale_shift",
+    )
 
 
 class NoiseSettings(Section):
@@ -61,3 +83,9 @@ class ConditionedDiffusionSettings(DiffusionSettings):
     spark_optimizer: Literal["adam", "adamw"] = Field(
         "adamw", description="D28. Of SparK; `adamw`: betas 0.9 and 0.95, weight decay 0.05."
     )
+
+    @model_validator(mode="after")
+    def _spark_sees_single_slices(self) -> ConditionedDiffusionSettings:
+        if self.spark is not None and self.condition.slices != 1:
+            raise ValueError("`spark` pre-trains an encoder of single slices; leave it out, or condition.slices")
+        return self

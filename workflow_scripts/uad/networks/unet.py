@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+ConditionMode = Literal["scale_shift", "scale", "shift", "add", "concat"]
 
 
 def zero_initialised(layer: nn.Module) -> nn.Module:
@@ -37,12 +40,22 @@ class ResBlock(nn.Module):
     """Residual block whose second norm is scaled and shifted by the embedding (docs/paper.md#u-net).
 
     `embedding` is its width; 0: there is none.
-    `resample` is None, "down" (2x2 average pool) or "up" (nearest x2); it acts on both branches.
+    `resample` is None, "down" (2x2 average pool) or "up" (nearest x2); it acts on both branches.  `condition` is the
+    width of a condition that is no part of the embedding and acts on one of the two, its `part`; 0: there is none.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, embedding: int, groups: int, resample: str | None = None):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        embedding: int,
+        groups: int,
+        resample: str | None = None,
+        condition: int = 0,
+        part: ConditionMode = "scale_shift",
+    ):
         super().__init__()
-        self.resample = resample
+        self.resample, self.part = resample, part
         self.norm1 = group_norm(groups, in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.to_scale_shift = nn.Linear(embedding, 2 * out_channels) if embedding else None
@@ -50,6 +63,7 @@ class ResBlock(nn.Module):
         self.conv2 = zero_initialised(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         same = in_channels == out_channels
         self.skip = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
+        self.from_condition = nn.Linear(condition, out_channels) if condition else None
 
     def _resampled(self, x: Tensor) -> Tensor:
         if self.resample == "down":
@@ -58,11 +72,14 @@ class ResBlock(nn.Module):
             return F.interpolate(x, scale_factor=2, mode="nearest")
         return x
 
-    def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor | None, condition: Tensor | None = None) -> Tensor:
         h = self.norm2(self.conv1(self._resampled(F.silu(self.norm1(x)))))
         if self.to_scale_shift is not None:
             assert embedding is not None
             scale, shift = self.to_scale_shift(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
+            if self.from_condition is not None and condition is not None:
+                more = self.from_condition(F.silu(condition))[:, :, None, None]
+                scale, shift = (scale + more, shift) if self.part == "scale" else (scale, shift + more)
             h = h * (1 + scale) + shift
         return self.skip(self._resampled(x)) + self.conv2(F.silu(h))
 
@@ -94,6 +111,10 @@ class UNet(nn.Module):
     condition_dim: width d of the condition vector; 0 builds the unconditional network.
     condition_mlp: send the condition through Linear-SiLU-Linear (the authors' code) before it is concatenated
         to the time embedding; False concatenates it as it is (the paper's text).
+    condition_mode: how the condition enters. scale_shift: beside the time embedding, with which it scales and shifts
+        every block, as published. scale, shift: in every block a linear layer of its own acts on the one or the other.
+        add: is added to the time embedding; without the MLP a linear layer brings it to that width. concat: as
+        constant maps beside the noised slice, at the first layer.
     time_dim: width of the time embedding and of the condition MLP; None means 4 * base. The paper's text (D6)
         is condition_dim=128, condition_mlp=False, time_dim=128.
     in_channels: of the images.
@@ -111,26 +132,32 @@ class UNet(nn.Module):
         condition_dim: int = 0,
         condition_mlp: bool = True,
         time_dim: int | None = None,
+        condition_mode: ConditionMode = "scale_shift",
         in_channels: int = 1,
         timed: bool = True,
     ):
         super().__init__()
         self.base = base
-        self.condition_dim = condition_dim
+        self.condition_dim, self.condition_mode = condition_dim, condition_mode
         self.timed = timed
         self.shrink = 2 ** (len(multipliers) - 1)
-        embedding = time_dim = (4 * base if time_dim is None else time_dim) if timed else 0
+        time_dim = (4 * base if time_dim is None else time_dim) if timed else 0
         if timed:
             self.time_emb = embedding_mlp(base, time_dim)
+        given = 0  # width of what the condition becomes before it enters
         if condition_dim:
-            self.label_emb = embedding_mlp(condition_dim, time_dim) if condition_mlp else nn.Identity()
-            embedding += time_dim if condition_mlp else condition_dim
+            given = time_dim if condition_mlp or condition_mode == "add" else condition_dim
+            plain: nn.Module = nn.Linear(condition_dim, given) if condition_mode == "add" else nn.Identity()
+            self.label_emb = embedding_mlp(condition_dim, time_dim) if condition_mlp else plain
+        embedding = time_dim + (given if condition_mode == "scale_shift" else 0)
+        own = given if condition_mode in ("scale", "shift") else 0
 
         def block(n_in: int, n_out: int, resample: str | None = None) -> ResBlock:
-            return ResBlock(n_in, n_out, embedding, groups, resample)
+            return ResBlock(n_in, n_out, embedding, groups, resample, own, condition_mode)
 
         widths = [base * multiplier for multiplier in multipliers]
-        self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
+        seen = in_channels + (given if condition_mode == "concat" else 0)
+        self.conv_in = nn.Conv2d(seen, widths[0], 3, padding=1)
         self.down = nn.ModuleList()
         channels, skips = widths[0], [widths[0]]
         for level, width in enumerate(widths):
@@ -159,17 +186,21 @@ class UNet(nn.Module):
         self.norm_out = group_norm(groups, channels)
         self.conv_out = zero_initialised(nn.Conv2d(channels, 1, 3, padding=1))
 
-    def _embedding(self, t: Tensor | None, condition: Tensor | None) -> Tensor | None:
+    def _embedded(self, t: Tensor | None, condition: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """What scales and shifts the blocks, and the condition as it enters them or the first layer by itself."""
         if (t is None) == self.timed:
             raise ValueError("a time step must be given to a timed network, and only to one")
         if (condition is None) != (self.condition_dim == 0):
             raise ValueError("a condition must be given where condition_dim > 0, and only there")
         if t is None:
-            return None
+            return None, None
         embedding = self.time_emb(sinusoidal_embedding(t, self.base))
         if condition is None:
-            return embedding
-        return torch.cat([embedding, self.label_emb(condition)], dim=1)
+            return embedding, None
+        given = self.label_emb(condition)
+        if self.condition_mode == "scale_shift":
+            return torch.cat([embedding, given], dim=1), None
+        return (embedding + given, None) if self.condition_mode == "add" else (embedding, given)
 
     def forward(self, x: Tensor, t: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """x [B, C, H, W] in [-1, 1], integer t [B], condition [B, d] or None -> [B, 1, H, W], not clamped.
@@ -178,16 +209,18 @@ class UNet(nn.Module):
         Raises ValueError for a time step or condition that is missing, or given to a network that takes none.
         """
         height, width = x.shape[-2:]
-        embedding = self._embedding(t, condition)
+        embedding, given = self._embedded(t, condition)
+        if given is not None and self.condition_mode == "concat":
+            x = torch.cat([x, given[:, :, None, None].expand(-1, -1, height, width).to(x.dtype)], dim=1)
         h = self.conv_in(F.pad(x, (0, -width % self.shrink, 0, -height % self.shrink), mode="replicate"))
         skips = [h]
         for block in self.down:
-            h = block(h, embedding)
+            h = block(h, embedding, given)
             skips.append(h)
-        h = self.middle2(self.attention(self.middle1(h, embedding)), embedding)
+        h = self.middle2(self.attention(self.middle1(h, embedding, given)), embedding, given)
         for stage in self.up:
             for block in stage:  # type: ignore[attr-defined]  # a list of modules
                 if block.resample is None:
                     h = torch.cat([h, skips.pop()], dim=1)
-                h = block(h, embedding)
+                h = block(h, embedding, given)
         return self.conv_out(F.silu(self.norm_out(h)))[..., :height, :width]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from uad.methods import Method
     from uad.scoring.cohort import ScoredCohort
     from uad.scoring.protocol import ScoreSettings
 
@@ -49,6 +50,8 @@ class ScoredArm:
         scores: its rows of the metrics format, thresholds included.
         untouched: planted cohort -> subject -> the subject of `untouched_cohort` that its scan was before planting; of
             a study that is `of_planted`.
+        method: with its parameters, but without a trained network.
+        seconds: of its reconstruct job, for a study that is `timed`; else NaN.
     """
 
     arm: str
@@ -59,6 +62,8 @@ class ScoredArm:
     scores: pd.DataFrame
     untouched: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     untouched_cohort: str = ""
+    method: Method | None = None
+    seconds: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,7 @@ class Study:
     measures: ClassVar[bool] = False  # looks at voxels: a job per arm, modality and fold before the answer
     reads_experiments: ClassVar[bool] = False  # sets the contrast experiments beside the scores
     of_planted: ClassVar[bool] = False  # compares planted scans with the untouched ones: needs `source: planted`
+    timed: ClassVar[bool] = False  # `measure` wants to know how long the arm's reconstruct job took
     RECIPE_VERSION: ClassVar[int] = 1  # raise when the numbers, words or pictures change
     params: Any  # an instance of `Params`
 

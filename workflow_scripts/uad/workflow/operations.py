@@ -10,12 +10,12 @@ import time
 from math import prod
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
+from uad.common.packed import WHOLE_VOLUME
 from uad.config import arm_settings, build_method, inference_of
 from uad.config.model import Config
-from uad.methods import Batch, Head, Method
-from uad.methods.ddpm import DDPM
+from uad.inference.cost import flop_per_sample, flop_per_slice
+from uad.methods import Head
 from uad.preprocessing.pack import final_shape
 
 # Dense peak in TFLOP/s: mixed precision; float32, where convolutions use TF32 if the card has it.  NVIDIA's data sheets
@@ -25,25 +25,9 @@ EFFICIENCY = 0.35  # assumed share of the peak that large convolutions reach
 CPU_SHARE = 0.8  # of a product of matrices that a training reaches; 0.85 measured with real/config.yaml in float32
 _STEP = 3  # forward passes that a training step is worth
 _DRAW = 0.042 / 32  # seconds of one CPU thread per augmented slice (docs/performance.md); drawn while the card works
+_DRAW_OF_VOLUME = 20 * _DRAW  # of all 50 slices of 96 x 96; the ratio was measured
 # Per scan of 1 mm: HD-BET on a GPU takes 5 to 10 s; the others measured on one CPU thread (docs/cluster.md)
 _SECONDS_PER_SCAN = {"skull_strip": 10, "register": 66, "pack": 2}
-
-
-def flop_per_slice(method: Method, shape: tuple[int, int]) -> float:
-    """Operations of one forward pass per slice of `shape`; the network exists without values, so no time is spent."""
-    with torch.device("meta"):
-        network, images = method.network(shape).eval(), torch.empty(max(method.context, 1), 1, *shape)
-        volume = Batch.of_volume(images, images > 0, "t1", method.context)
-        steps = torch.zeros(len(images), dtype=torch.long)
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        if isinstance(method, DDPM):
-            network(images, steps, method.condition(network, volume))
-            return counter.get_total_flops() / len(images)
-        if method.gives == "map":
-            method.anomaly_map(network, volume, torch.Generator())
-        else:
-            method.reconstruct(network, volume, [1] if method.reads_noise_levels else [], torch.Generator())
-    return counter.get_total_flops() / len(images) / method.passes
 
 
 def likely_hours(config: Config) -> dict[tuple[str, str], float]:
@@ -56,7 +40,8 @@ def likely_hours(config: Config) -> dict[tuple[str, str], float]:
         seconds = flop / ((mixed if half else single) * 1e12 * EFFICIENCY)
         if rule == "train":
             slices, workers = train["max_steps"] * train["batch_size"], max(config.execution.train_threads - 1, 1)
-            seconds = max(seconds, slices * _DRAW / workers)
+            draw = _DRAW_OF_VOLUME if build_method(config, arm).context == WHOLE_VOLUME else _DRAW
+            seconds = max(seconds, slices * draw / workers)
         hours[rule, arm] = seconds / 3600
     return hours
 
@@ -80,12 +65,13 @@ def operations(config: Config) -> dict[tuple[str, str], float]:
         if not (method.trains or method.starts_from == "weights"):
             continue
         try:
-            flop = flop_per_slice(trained, (height, width))
+            flop = flop_per_slice(trained, (height, width), depth)
+            trained_flop = flop_per_sample(trained, (height, width), depth)
         except (RuntimeError, TypeError):  # a network of the user's own that needs values: its time limit stands
             continue
         if method.trains and config.arms[arm].from_ is None:
             train = arm_settings(config, arm)["train"]
-            counts["train", arm] = _STEP * flop * train["max_steps"] * train["batch_size"]
+            counts["train", arm] = _STEP * trained_flop * train["max_steps"] * train["batch_size"]
         passes = method.passes if method is trained else method.passes * trained.passes
         inference = inference_of(config, arm)
         levels = len(inference.t_test) * inference.samples if method.reads_noise_levels else 1

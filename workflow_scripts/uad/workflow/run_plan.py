@@ -341,6 +341,11 @@ class RunPlan:
         planted = [name for name in self.cohorts_with(modality) if name in self.planted]
         return [f"{self.data}/acquired/{name}.tsv" for name in planted] if self.study.of_planted else []
 
+    def study_benchmark(self, arm: str, modality: str, fold: str) -> list[str]:
+        """Snakemake's benchmark of an arm's reconstruct job, for a study that is timed."""
+        assert self.study is not None
+        return [f"{self.results}/benchmarks/reconstruct/{arm}-{modality}-fold{fold}.tsv"] * self.study.timed
+
     def study_answer(self) -> list[str]:
         """The files of the study's answer: page, Markdown, tables and figures."""
         assert self.study is not None

@@ -169,6 +169,10 @@ class RunPlan:
         levels = inference.t_test if method.reads_noise_levels else []
         return {"t_tests": [level for level in levels for _ in range(inference.samples)]}
 
+    def training_to_show(self, arm: str) -> dict[str, str]:
+        """The cohort whose training scans an arm looks at when it reconstructs; nothing for one that does not."""
+        return {"train_cohort": self.config.train_cohort} if self.methods[arm].asks_for_training else {}
+
     def pretrained_model(self, arm: str, modality: str, fold: str) -> list[str]:
         if self.methods[arm].pretraining() is None:
             return []

@@ -256,7 +256,7 @@ def share_rows(evidence: Evidence, values: Values, plain: str, conditioned: str)
         if joined.empty:
             continue
         own, gain = (
-            ALL[metric].better * (joined[name] - joined["plain"]).to_numpy() for name in ("arm", "conditioned")
+            ALL[metric].better * (joined[name] - joined["plain"]).to_numpy() + 0.0 for name in ("arm", "conditioned")
         )
         gain_low, gain_high = bootstrap_interval(gain, evidence.seed, rounds=evidence.rounds)
         share = share_low = share_high = float("nan")

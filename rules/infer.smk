@@ -34,6 +34,7 @@ rule reconstruct:
             modality=wc.modality,
             cohorts=cohorts_with(wc.modality),
             **PLAN.levels_to_read(wc.arm),
+            **PLAN.training_to_show(wc.arm),
             seed=CONFIG.seed,
         ),
         model=lambda wc, input: (

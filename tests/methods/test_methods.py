@@ -1,5 +1,7 @@
 """Contract of a method: tested over the registry, so a new method is tested without writing a test."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -30,6 +32,8 @@ NEEDED = {
     "itermask": {"unet": TINY["diffusion"]["unet"]},
     "ra": {"channels": [8, 8], "z_dim": 16},
     "fae": {"width": 8, "size": 32, "channels": [16, 16], "dropout": 0.0},
+    "recondition": {"condition": "other"},
+    "matched": {"how": "gain", "sigma": 2},
 }
 
 
@@ -39,6 +43,8 @@ def built(name, source="cddpm"):
     method = method(method.Params(**{k: v for k, v in section.items() if k in method.Params.model_fields}))
     if isinstance(method, Head):
         method.attach(built(source))
+    if method.asks_for_training:
+        method.see_training([partial(scan, seed) for seed in (7, 8)])
     return method
 
 
@@ -118,13 +124,24 @@ def test_output_is_finite_of_the_right_shape_and_repeatable(method, tmp_path):
     assert torch.equal(first, second)
 
 
+HEADS = [name for name in known_methods() if load_method(name).starts_from]
+OF_A_CONDITION = "recondition"
+
+
 @pytest.mark.parametrize("source", ["ddpm", "pddpm", "cddpm"])
-@pytest.mark.parametrize("name", [name for name in known_methods() if load_method(name).starts_from])
+@pytest.mark.parametrize("name", [name for name in HEADS if name != OF_A_CONDITION])
 def test_a_head_starts_from_any_diffusion_arm(name, source):
     head = built(name, source)
     network = network_of(head)
     output = output_of(head, network and lively(network), scan())
-    assert output.shape == (1, SHAPE[0], 1, *SHAPE[1:]) and torch.isfinite(output).all() and output.min() >= 0
+    assert output.shape == (1, SHAPE[0], 1, *SHAPE[1:]) and torch.isfinite(output).all()
+    assert output.min() >= 0 or head.gives == "reconstruction"
+
+
+@pytest.mark.parametrize("source", ["ddpm", "pddpm"])
+def test_a_condition_is_changed_only_where_there_is_one(source):
+    with pytest.raises(ValueError, match="has no condition"):
+        built(OF_A_CONDITION, source)
 
 
 def trained(method, network, batch, steps, learning_rate, seed=5):

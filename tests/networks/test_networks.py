@@ -119,10 +119,13 @@ def test_resnet50_parameters():
     assert parameter_count(on_meta(ResNetEncoder)) / 1e6 == pytest.approx(24.55, abs=0.005)
 
 
-def test_resnet18_parameters():
-    # The standard ResNet-18 has 11,689,512 with 3 input channels and 1000 classes.
-    body = 11_689_512 - 2 * 64 * 49 - (512 * 1000 + 1000)
-    assert parameter_count(on_meta(ResNetEncoder, depth=18)) == body + 512 * 512 + 512
+# The standard networks with 3 input channels and 1000 classes
+@pytest.mark.parametrize(
+    ("depth", "count", "channels"), [(18, 11_689_512, 512), (34, 21_797_672, 512), (101, 44_549_160, 2048)]
+)
+def test_other_resnets_parameters(depth, count, channels):
+    body = count - 2 * 64 * 49 - (channels * 1000 + 1000)
+    assert parameter_count(on_meta(ResNetEncoder, depth=depth)) == body + channels * 512 + 512
 
 
 def test_resnet_pyramid():
@@ -138,7 +141,7 @@ def test_small_resnet_and_its_drop_path_rates():
     rates = [module.rate for module in network.modules() if isinstance(module, DropPath)]
     assert rates == pytest.approx([0, 0.02, 0.04, 0.06])
     with pytest.raises(ValueError, match="depth"):
-        ResNetEncoder(depth=34)
+        ResNetEncoder(depth=20)
 
 
 def test_drop_path_drops_whole_samples_and_keeps_the_mean():

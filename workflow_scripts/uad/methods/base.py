@@ -9,7 +9,7 @@ import pydantic
 from uad.common.packed import WHOLE_VOLUME, Batch, Scan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -43,6 +43,7 @@ class Method:
     control: ClassVar[bool] = False  # proves the metrics; not a competitor
     context: int = 1  # consecutive slices that each slice brings along (`Batch.context`), or WHOLE_VOLUME
     learns_context: ClassVar[bool] = False  # the loss is of all of them: each counts in train.batch_size
+    asks_for_training: bool = False  # at inference: `see_training` gets the training scans
     gpu_hours: ClassVar[float] = 1.0  # time limit of one training on one GPU, asked from the cluster
     passes: int = 1  # of the network per slice and noise level; of a head: in units of the other arm's passes
     RECIPE_VERSION: ClassVar[int] = 1  # raise when the numbers change
@@ -60,6 +61,10 @@ class Method:
 
     def enter(self, cohort: str, modality: str, fold: int) -> None:
         """Called before the method runs on a cohort; for methods that read files of their own."""
+
+    def see_training(self, scans: Sequence[Callable[[], Scan]]) -> None:
+        """Called once before the method runs, where it `asks_for_training`: the training scans of the fold, each read
+        when it is called."""
 
     def doubts(self) -> list[str]:
         """Called after the method has run on a cohort: what speaks against the output, for log and report.
@@ -162,9 +167,10 @@ class ArrayMethod(Method):
 
 
 class Head(Method):
-    """A method that trains nothing and draws maps with the trained network of another arm, which `from` names.
+    """A method that trains nothing and runs the trained network of another arm, which `from` names.
 
-    `source` is that arm's method.  `network` in `anomaly_map` is its network, and `source.reconstruct` runs it.
+    `source` is that arm's method.  `network` in `anomaly_map` is its network, and `source.reconstruct` runs it.  A head
+    that gives reconstructions has the other arm's noise, so that the two differ in nothing but what the head does.
     """
 
     gives = "map"
@@ -192,9 +198,9 @@ class ScoringHeadParams(pydantic.BaseModel):
 
 
 class ScoringHead(Head):
-    """A head that draws maps from the reconstructions that another arm has left; no network runs."""
+    """A head that works on the reconstructions that another arm has left; no network runs."""
 
-    Params = ScoringHeadParams
+    Params: ClassVar[type[pydantic.BaseModel]] = ScoringHeadParams
     params: ScoringHeadParams
     starts_from = "outputs"
 
@@ -204,5 +210,5 @@ class ScoringHead(Head):
         self.source, self.per_fold = source, source.per_fold
 
     def rate(self, scan: Scan, reconstruction: np.ndarray) -> np.ndarray:
-        """The anomaly map [Z, Y, X] of a scan and its reconstruction, float32, not negative."""
+        """What the head gives, [Z, Y, X] float32, of a scan and its reconstruction; a map is not negative."""
         raise NotImplementedError

@@ -18,7 +18,7 @@ class UNetSettings(Section):
 
 
 class EncoderSettings(Section):
-    depth: Literal[10, 18, 50] = 50
+    depth: Literal[10, 18, 34, 50, 101] = 50
     width: int = Field(64, gt=0)
     drop_path: Probability = 0.05
 

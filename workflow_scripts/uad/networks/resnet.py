@@ -11,7 +11,13 @@ from torch import Tensor, nn
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
-BLOCKS_PER_STAGE = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
+BLOCKS_PER_STAGE = {
+    10: (1, 1, 1, 1),
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+}
 
 
 class DropPath(nn.Module):
@@ -78,7 +84,10 @@ class Residual(nn.Module):
 
 
 class ResNetEncoder(nn.Module):
-    """ResNet-50 (bottleneck blocks), ResNet-18 or -10 (basic blocks) with a linear head (docs/paper.md#condition).
+    """ResNet-50 or -101 (bottleneck blocks), ResNet-34, -18 or -10 (basic blocks) with a linear head.
+
+    docs/paper.md#condition; the blocks per stage are those of He et al. 2016 (arXiv 1512.03385), Table 1.
+
 
     output_dim: length d of the condition vector. width: channels of the stem (64 in the standard network).
     drop_path: rate of the last block; it rises linearly from 0 at the first.
@@ -99,7 +108,7 @@ class ResNetEncoder(nn.Module):
         super().__init__()
         if depth not in BLOCKS_PER_STAGE:
             raise ValueError(f"depth is {depth}, it must be one of {sorted(BLOCKS_PER_STAGE)}")
-        bottleneck = depth == 50
+        bottleneck = depth >= 50
         counts = BLOCKS_PER_STAGE[depth]
         self.stem = nn.Sequential(
             conv(in_channels, width, 7, 2, dims),

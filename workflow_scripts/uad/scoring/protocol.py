@@ -244,7 +244,7 @@ def score_cohort(
                 scores = _detection_scores(curve, cleaned, volume, variant, _rate_limits(healthy, name))
                 scores |= _scan_scores(cleaned, volume)
                 prediction = None if np.isnan(thresholds[name]) else predict(cleaned, thresholds[name], variant)
-                scores |= _prediction_scores(prediction, volume, settings)
+                scores |= prediction_scores(prediction, volume, settings)
                 if (name, split) == ("full", "test"):
                     of_scan = {"cohort": keys.cohort, "subject": volume.subject, "split": split, "t_test": keys.t_test}
                     found = lesions_of(volume.label == LESION, prediction, settings.voxel_ml)
@@ -319,7 +319,7 @@ def _scan_scores(cleaned: np.ndarray, volume: VolumeToScore) -> dict[str, float]
     return {column: mean_of_highest(values, one_in) for column, one_in in SCAN_SCORES.items()}
 
 
-def _prediction_scores(
+def prediction_scores(
     prediction: np.ndarray | None, volume: VolumeToScore, settings: ScoreSettings
 ) -> dict[str, float]:
     """Dice as `_dice`, volumes in ml and false components of the prediction; NaN without one.

@@ -13,7 +13,7 @@ from uad.studies.base import Answer, Evidence, ScoredArm, Study
 
 __all__ = ["Answer", "Evidence", "ScoredArm", "Study", "known_studies", "load_study"]
 
-_SHARED = {"base", "page"}
+_SHARED = {"base", "comparing", "page"}
 
 
 @cache

@@ -178,6 +178,10 @@ class RunPlan:
         source = method.source.passes if isinstance(method, Head) else 1
         return max(60, 5 * levels * method.passes * source)
 
+    def training_to_show(self, arm: str) -> dict[str, str]:
+        """The cohort whose training scans an arm looks at when it reconstructs; nothing for one that does not."""
+        return {"train_cohort": self.config.train_cohort} if self.methods[arm].asks_for_training else {}
+
     def pretrained_model(self, arm: str, modality: str, fold: str) -> list[str]:
         """The file that the arm's network starts from, if any: of its pre-training, or the user's own."""
         method = self.methods[arm]

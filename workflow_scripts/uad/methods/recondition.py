@@ -42,7 +42,6 @@ class Recondition(Head):
         if not isinstance(source, ConditionedDDPM):
             raise ValueError("has no condition; name a cddpm arm")
         super().attach(source)
-        self.context = source.context
 
     def see_training(self, scans: Sequence[Callable[[], Scan]]) -> None:
         self._training = scans

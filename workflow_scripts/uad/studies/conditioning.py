@@ -61,7 +61,7 @@ class ConditioningStudy(Study):
         "mean of the training scans', that of the noised input, or zeros. Beside it the control: DDPM, whose "
         "reconstructions are matched to the scan's intensities afterwards, by a smooth gain or by the histogram. False "
         "positives are counted at one threshold per arm, cohort and fold, at which a fixed share of the validation "
-        "lesions is found."
+        "lesions is found. Beside them stand arms that were trained with another way for the condition to enter."
     )
     tables = ("arms", "differences", "shares", "thresholds")
     figures = ("differences",)
@@ -137,13 +137,13 @@ class ConditioningStudy(Study):
             raise InputError("study: no two arms have test scores of the same scans; look at the splits")
         shares = share_rows(evidence, values, plain, conditioned)
         to_plain, to_conditioned = (differences[differences["against"] == name] for name in (plain, conditioned))
-        retold = [arm["arm"] for arm in evidence.arms if arm["method"] == "recondition"]
+        with_condition = [arm["arm"] for arm in evidence.arms if arm["method"] in ("cddpm", "recondition")]
         panels: list[tuple[Place, str]] = [(place, "l1") for place in evidence.healthy]
         panels += [(place, metric) for place in evidence.pathological for metric in ("dice", "false_positive_ml")]
         return Answer(
             found=[
                 *self._share_sentences(evidence, shares),
-                *difference_sentences(evidence, to_conditioned[to_conditioned["arm"].isin(retold)], ALL, SAID),
+                *difference_sentences(evidence, to_conditioned[to_conditioned["arm"].isin(with_condition)], ALL, SAID),
             ],
             limits=[
                 "A network that was trained with a condition has never seen another one: what it loses with zeros, a "

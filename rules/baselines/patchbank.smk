@@ -28,4 +28,4 @@ rule patchbank:
     shell:
         "python {input.program:q} --stores {input.stores:q} --splits {input.splits:q}"
         " --train-cohort {params.train_cohort:q} --modality {wildcards.modality} --fold {wildcards.fold}"
-        " --seed {params.seed} {params.options} --table {output.table:q} 2>&1 | tee {log}"
+        " --seed {params.seed:q} {params.options} --table {output.table:q} 2>&1 | tee {log}"
